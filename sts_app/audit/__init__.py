@@ -1,0 +1,1 @@
+"""Who did what, when, to what. Append-only; lines hold ids, never personal data."""

@@ -1,0 +1,223 @@
+"""How an answer is made: the request's one transaction, pages and their blocks, refusals, toasts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import structlog
+from flask import Flask, Response, current_app, flash, g, make_response, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from jinja2 import Environment, StrictUndefined
+from jinja2_fragments.flask import render_block
+from markupsafe import Markup
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from sts_app.core import db as database
+from sts_app.core import money
+from sts_app.core.errors import NotThere, Refusal, SlowDown
+
+log = structlog.get_logger()
+
+ROOT = Path(__file__).resolve().parents[2]
+STATIC = ROOT / "static"
+TEMPLATES = ROOT / "templates"
+
+
+class House(Flask):
+    """Flask with one transaction round every view.
+
+    Return commits, raise rolls back. It is not done in `after_request` or teardown, which see no
+    exception once an error handler has run and would commit half a deed.
+    """
+
+    def dispatch_request(self) -> ResponseReturnValue:
+        try:
+            answer = super().dispatch_request()
+        except BaseException:
+            database.rollback()
+            raise
+        database.commit()
+        return answer
+
+
+def init_app(app: Flask) -> None:
+    app.jinja_env.undefined = StrictUndefined
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+    app.jinja_env.globals.update(ui=Macros(app.jinja_env), static_url=static_url, is_htmx=is_htmx)
+    app.jinja_env.filters.update(money=money.as_money, moment=money.as_moment)
+    app.before_request(_name_the_request)
+    app.after_request(_say_the_request)
+    app.register_error_handler(Refusal, _refuse)
+    app.register_error_handler(HTTPException, _refuse_http)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+class Macros:
+    """Every macro of `templates/ui/*.html` as one Jinja global, `ui`.
+
+    A global and not an import, because a block that is rendered alone does not see the imports at
+    the top of its page.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._found: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if not self._found or self._environment.auto_reload:
+            for path in sorted((TEMPLATES / "ui").glob("*.html")):
+                module = self._environment.get_template(f"ui/{path.name}").module
+                self._found.update({k: v for k, v in vars(module).items() if not k.startswith("_")})
+        try:
+            return self._found[name]
+        except KeyError:
+            raise AttributeError(f"no macro named {name} in templates/ui") from None
+
+
+@cache
+def _content_hash(path: str, modified_ns: int) -> str:
+    return hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
+
+
+def static_url(path: str) -> str:
+    """The address of a static file with its content's hash, so that it may be cached for a year."""
+    stamp = _content_hash(path, (STATIC / path).stat().st_mtime_ns)
+    return f"/static/{path}?v={stamp}"
+
+
+def is_htmx() -> bool:
+    return request.headers.get("HX-Request") == "true"
+
+
+def page_or_block(template: str, block: str, *, status: int = 200, **context: Any) -> Response:
+    """The whole page, or only its block for htmx. The caller's address may be pushed to the bar."""
+    if is_htmx():
+        body = render_block(template, block, **context)
+    else:
+        body = render_template(template, **context)
+    response = make_response(body, status)
+    response.headers["Vary"] = "HX-Request"
+    return response
+
+
+def block(template: str, name: str, *, status: int = 200, **context: Any) -> Response:
+    """One block of a page as a fragment, never cached."""
+    response = make_response(render_block(template, name, **context), status)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def see_other(endpoint_or_path: str, **values: Any) -> BaseResponse:
+    """A redirect after a POST, by script or without."""
+    if endpoint_or_path.startswith(("/", "http://", "https://")):
+        address = endpoint_or_path
+    else:
+        address = url_for(endpoint_or_path, **values)
+    if is_htmx():
+        return Response("", 204, {"HX-Redirect": address})
+    return redirect(address, 303)
+
+
+def toast(sentence: str, kind: str = "success") -> None:
+    """A sentence for the next page this visitor sees: `success`, `info`, `warning` or `danger`."""
+    flash(sentence, kind)
+
+
+def own_path(candidate: str | None) -> str | None:
+    """`candidate` if it is a path of ours, else None: the door that open redirects come through."""
+    if not candidate or len(candidate) > 500:
+        return None
+    # Browsers read a backslash as a slash and drop control characters before they do.
+    if "\\" in candidate or re.search(r"[\x00-\x20\x7f]", candidate):
+        return None
+    parts = urlsplit(candidate)
+    if parts.scheme or parts.netloc or not candidate.startswith("/") or candidate.startswith("//"):
+        return None
+    return candidate
+
+
+def _name_the_request() -> None:
+    given = request.headers.get("X-Request-Id", "")
+    g.request_id = given if re.fullmatch(r"[A-Za-z0-9_-]{8,64}", given) else uuid4().hex
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _say_the_request(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.get("request_id", "")
+    if not request.path.startswith("/static/"):
+        log.info("web.request", method=request.method, endpoint=request.endpoint, status=response.status_code)
+    return response
+
+
+def wants_json() -> bool:
+    return request.path.startswith(("/api/", "/webhooks/", "/health"))
+
+
+def _refuse(refusal: Refusal) -> ResponseReturnValue:
+    database.rollback()
+    log.info("web.refused", code=refusal.code, status=refusal.status, cause=refusal.cause)
+    response = _render_refusal(refusal)
+    if refusal.retry_after is not None:
+        response.headers["Retry-After"] = str(refusal.retry_after)
+    return response
+
+
+def _render_refusal(refusal: Refusal) -> Response:
+    request_id = g.get("request_id", "")
+    if wants_json():
+        body = {"error": {"code": refusal.code, "message": refusal.sentence}, "requestId": request_id}
+        return make_response(body, refusal.status)
+    if is_htmx():
+        text = Markup('<p class="notice notice--danger" role="alert">{}</p>').format(refusal.sentence)
+        response = make_response(text, refusal.status)
+        if refusal.status == 401:
+            response.headers["HX-Redirect"] = url_for("accounts.sign_in")
+        return response
+    page = render_template("errors/refusal.html", refusal=refusal, request_id=request_id)
+    return make_response(page, refusal.status)
+
+
+def _refuse_http(error: HTTPException) -> ResponseReturnValue:
+    database.rollback()
+    if error.code is not None and error.code < 400:
+        return error.get_response()
+    if error.code == 404:
+        return _refuse(NotThere())
+    if error.code == 429:
+        return _refuse(SlowDown(retry_after=60))
+    refusal = Refusal(_HTTP_SENTENCES.get(error.code or 400), cause=error.description or "")
+    refusal.status = error.code or 400
+    refusal.code = re.sub(r"\W+", "_", error.name).upper()
+    return _refuse(refusal)
+
+
+_HTTP_SENTENCES = {
+    400: "This form was open for too long or came from another page. Please go back, reload and try again.",
+    405: "This address does not answer that kind of request.",
+    413: "That was more than this store accepts in one piece.",
+}
+
+
+def _unforeseen(error: Exception) -> ResponseReturnValue:
+    database.rollback()
+    log.exception("web.unforeseen", error=type(error).__name__)
+    if current_app.config["PROPAGATE_EXCEPTIONS"]:
+        raise error
+    refusal = Refusal("Something broke on our side. It has been written down, and nothing you paid for is lost.")
+    refusal.status, refusal.code = 500, "INTERNAL"
+    try:
+        return _render_refusal(refusal)
+    except Exception:
+        log.exception("web.error_page_broke")
+        return make_response(f"Something broke on our side. Incident {g.get('request_id', '')}", 500)

@@ -1,0 +1,292 @@
+"""Typed settings, read once from the environment and checked at start.
+
+Every fault is gathered and reported together, because a deploy that fails four times for four
+missing variables costs an evening. `load()` is the only reader; everything else receives the
+object. Names and aliases follow the environment table of the README and `.env.example`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+
+RETRY_DELAYS = tuple(timedelta(seconds=s) for s in (30, 120, 600, 1800, 3600))
+PLACEHOLDER_PRICE = "price_simulated_lifetime"
+
+
+class SettingsFault(Exception):
+    """The environment cannot be used; `faults` holds one sentence for each reason."""
+
+    def __init__(self, faults: list[str]) -> None:
+        self.faults = faults
+        super().__init__("; ".join(faults))
+
+
+class AppEnv(StrEnum):
+    DEVELOPMENT = "development"
+    STAGING = "staging"
+    PRODUCTION = "production"
+    TESTING = "testing"
+
+
+Vendor = Literal["live", "simulated"]
+TradingViewVendor = Literal["unofficial-api", "simulated", "manual"]
+
+
+def _strict_bool(value: object) -> object:
+    """Accept only true or false: `DEBUG=no` meaning true has cost people production data."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in {"true", "false", "1", "0"}:
+        return value.lower() in {"true", "1"}
+    raise ValueError("must be true or false")
+
+
+def _comma_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _blank_is_none(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+StrictBool = Annotated[bool, BeforeValidator(_strict_bool)]
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+
+
+def _named(*names: str, default: Any = ..., **kwargs: Any) -> Any:
+    return Field(default=default, validation_alias=AliasChoices(*names), **kwargs)
+
+
+class Settings(BaseModel):
+    """What the house needs to know from outside. Durations are seconds unless the name says otherwise."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    # App
+    app_env: AppEnv = _named("APP_ENV", "FLASK_ENV", "NODE_ENV", default=AppEnv.DEVELOPMENT)
+    app_name: str = _named("APP_NAME", "NEXT_PUBLIC_APP_NAME", default="STS Strategies")
+    app_url: str = _named("APP_URL", "NEXTAUTH_URL", "NEXT_PUBLIC_APP_URL", "RENDER_EXTERNAL_URL", default="")
+    port: int = _named("PORT", "API_PORT", default=5000, ge=1, le=65535)
+    secret_key: SecretStr = _named("SECRET_KEY", "NEXTAUTH_SECRET", "JWT_SECRET")
+    secret_key_fallbacks: CommaList = _named("SECRET_KEY_FALLBACKS", default=(), repr=False)
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _named("LOG_LEVEL", default="INFO")
+    trusted_proxies: int = _named("TRUSTED_PROXIES", default=0, ge=0, le=5)
+
+    # Data
+    database_url: str = _named("DATABASE_URL", repr=False)
+    database_url_unpooled: str | None = _named("DATABASE_URL_UNPOOLED", default=None, repr=False)
+    database_pool_size: int = _named("DATABASE_POOL_SIZE", default=5, ge=1, le=100)
+    redis_url: str = _named("REDIS_URL", repr=False)
+
+    # Vendors
+    adapters_preset: Literal["mock", "real"] | None = _named("ADAPTERS_PRESET", default=None)
+    payments_vendor: Vendor = _named("PAYMENTS_VENDOR", default="live")
+    mail_vendor: Vendor = _named("MAIL_VENDOR", default="live")
+    provisioning_mode: TradingViewVendor = _named("PROVISIONING_MODE", default="manual")
+
+    # Stripe
+    stripe_secret_key: SecretStr | None = _named("STRIPE_SECRET_KEY", default=None)
+    stripe_webhook_secrets: CommaList = _named("STRIPE_WEBHOOK_SECRET", default=(), repr=False)
+    stripe_price_id: str | None = _named("STRIPE_PRICE_ID", default=None)
+    stripe_api_base: str | None = _named("STRIPE_API_BASE", default=None)
+
+    # E-mail
+    resend_api_key: SecretStr | None = _named("RESEND_API_KEY", default=None)
+    resend_api_base: str | None = _named("RESEND_API_BASE", "RESEND_API_URL", default=None)
+    email_from: str = _named("EMAIL_FROM", default="STS Strategies <noreply@example.com>")
+    admin_emails: CommaList = _named("ADMIN_EMAIL", "ADMIN_ALERT_EMAILS", default=())
+
+    # TradingView
+    tv_access_api_url: str | None = _named("TV_ACCESS_API_URL", default=None)
+    tv_session_id: SecretStr | None = _named("TV_SESSION_ID", default=None)
+    tv_signature: SecretStr | None = _named("TV_SIGNATURE", default=None)
+    tv_canary_username: str | None = _named("TV_CANARY_USERNAME", default=None)
+    provisioning_fallback_mode: Literal["manual"] = _named("PROVISIONING_FALLBACK_MODE", default="manual")
+    tv_validate_timeout: float = _named("TV_VALIDATE_TIMEOUT", default=10.0, gt=0)
+    tv_call_timeout: float = _named("TV_CALL_TIMEOUT", default=30.0, gt=0)
+
+    # Worker
+    worker_concurrency: int = _named("WORKER_CONCURRENCY", default=5, ge=1, le=64)
+    worker_max_retries: int = _named("WORKER_MAX_RETRIES", default=5, ge=0, le=50)
+    retry_time_scale: float = _named("RETRY_TIME_SCALE", default=1.0, gt=0, le=1)
+    work_seconds: float = _named("WORK_SECONDS", default=15.0, gt=0)
+    job_timeout: int = _named("JOB_TIMEOUT", default=120, ge=1)
+    lease_seconds: int = _named("LEASE_SECONDS", default=180, ge=1)
+    clock_skew_seconds: int = _named("CLOCK_SKEW_SECONDS", default=30, ge=0)
+    scheduler_round: float = _named("SCHEDULER_ROUND_SECONDS", default=2.0, ge=0.2, le=5)
+
+    # Sign-in
+    magic_link_max_age: int = _named("MAGIC_LINK_MAX_AGE", default=1800, ge=60)
+    session_days: int = _named("SESSION_DAYS", default=30, ge=1)
+
+    # Operations
+    health_token: SecretStr | None = _named("HEALTH_TOKEN", "METRICS_BEARER_TOKEN", default=None)
+
+    @field_validator(
+        "stripe_secret_key", "resend_api_key", "tv_session_id", "tv_signature", "tv_access_api_url",
+        "tv_canary_username", "stripe_price_id", "stripe_api_base", "resend_api_base",
+        "database_url_unpooled", "adapters_preset", "health_token", mode="before",
+    )  # fmt: skip
+    @classmethod
+    def _empty_means_unset(cls, value: object) -> object:
+        return _blank_is_none(value)
+
+    @field_validator("database_url", "database_url_unpooled")
+    @classmethod
+    def _name_the_driver(cls, url: str | None) -> str | None:
+        """Render hands out `postgres://`, which SQLAlchemy no longer knows."""
+        if url is None:
+            return None
+        scheme, separator, rest = url.partition("://")
+        if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
+            raise ValueError("must be a postgresql:// address")
+        return "postgresql+psycopg://" + rest
+
+    @field_validator("redis_url")
+    @classmethod
+    def _known_redis_scheme(cls, url: str) -> str:
+        if not url.startswith(("redis://", "rediss://")):
+            raise ValueError("must be a redis:// or rediss:// address")
+        return url
+
+    @field_validator("secret_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if len(value.get_secret_value()) < 32:
+            raise ValueError("must be at least 32 characters of randomness")
+        return value
+
+    @property
+    def is_production(self) -> bool:
+        return self.app_env is AppEnv.PRODUCTION
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Cookies carry `Secure` wherever the address is https; a local store speaks plain http."""
+        return self.public_url.startswith("https://")
+
+    @cached_property
+    def public_url(self) -> str:
+        """The address customers see, without a trailing slash."""
+        return (self.app_url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    @property
+    def simulated_vendors(self) -> tuple[str, ...]:
+        """Which of `payments`, `mail`, `tradingview` are simulated in this process."""
+        chosen = {
+            "payments": self.payments_vendor,
+            "mail": self.mail_vendor,
+            "tradingview": self.provisioning_mode,
+        }
+        return tuple(name for name, vendor in chosen.items() if vendor == "simulated")
+
+    def scaled(self, delay: timedelta) -> timedelta:
+        """A waiting time of ours as this process lives it (`RETRY_TIME_SCALE` is 1 in production)."""
+        return delay * self.retry_time_scale
+
+    @property
+    def retry_delays(self) -> tuple[timedelta, ...]:
+        """After the first, second, ... failed try; the last one repeats (PRODUCT 5)."""
+        return tuple(self.scaled(delay) for delay in RETRY_DELAYS)
+
+
+def _preset(environ: dict[str, str]) -> dict[str, str]:
+    """`ADAPTERS_PRESET=mock|real` chooses all three vendors at once unless one is named."""
+    preset = environ.get("ADAPTERS_PRESET", "").strip()
+    if preset == "mock":
+        chosen = {"PAYMENTS_VENDOR": "simulated", "MAIL_VENDOR": "simulated", "PROVISIONING_MODE": "simulated"}
+    elif preset == "real":
+        chosen = {"PAYMENTS_VENDOR": "live", "MAIL_VENDOR": "live"}
+    else:
+        return environ
+    if preset == "real" and environ.get("TV_ACCESS_API_URL"):
+        chosen["PROVISIONING_MODE"] = "unofficial-api"
+    return {**chosen, **environ}
+
+
+def _faults_of(settings: Settings) -> list[str]:
+    """Rules that span settings; each is one sentence that says what to do."""
+    faults = []
+    s = settings
+    if s.is_production and s.simulated_vendors:
+        faults.append(f"Simulated vendors are refused in production: {', '.join(s.simulated_vendors)}")
+    if s.payments_vendor == "live" and not s.stripe_secret_key:
+        faults.append("STRIPE_SECRET_KEY is needed when PAYMENTS_VENDOR is live")
+    if s.payments_vendor == "live" and not s.stripe_price_id:
+        faults.append("STRIPE_PRICE_ID is needed when PAYMENTS_VENDOR is live")
+    if s.payments_vendor == "simulated" and not s.stripe_webhook_secrets:
+        faults.append("STRIPE_WEBHOOK_SECRET is needed: the simulator signs its events like Stripe does")
+    if s.mail_vendor == "live" and not s.resend_api_key:
+        faults.append("RESEND_API_KEY is needed when MAIL_VENDOR is live")
+    if s.provisioning_mode == "unofficial-api" and not s.tv_access_api_url:
+        faults.append("TV_ACCESS_API_URL is needed when PROVISIONING_MODE is unofficial-api")
+    if s.work_seconds + 3 * s.tv_call_timeout > s.job_timeout:
+        faults.append("JOB_TIMEOUT must exceed WORK_SECONDS plus three times TV_CALL_TIMEOUT")
+    if s.job_timeout + s.clock_skew_seconds >= s.lease_seconds:
+        faults.append("LEASE_SECONDS must exceed JOB_TIMEOUT plus CLOCK_SKEW_SECONDS")
+    if s.is_production:
+        if not s.stripe_webhook_secrets:
+            faults.append("STRIPE_WEBHOOK_SECRET is required in production")
+        if not s.app_url.startswith("https://"):
+            faults.append("APP_URL is required in production and must start with https://")
+        if not s.admin_emails:
+            faults.append("ADMIN_EMAIL is required in production")
+        if "example.com" in s.email_from:
+            faults.append("EMAIL_FROM is required in production, at a domain verified with Resend")
+        if s.retry_time_scale != 1:
+            faults.append("RETRY_TIME_SCALE must be 1 in production")
+        if s.stripe_secret_key and "_test_" in s.stripe_secret_key.get_secret_value():
+            faults.append("STRIPE_SECRET_KEY is a test key; production needs the live one")
+    elif s.stripe_secret_key and "_live_" in s.stripe_secret_key.get_secret_value():
+        faults.append("STRIPE_SECRET_KEY is a live key; only production may hold one")
+    return faults
+
+
+def load(environ: dict[str, str]) -> Settings:
+    """Read the settings from `environ`, raising `SettingsFault` with every reason at once."""
+    faults: list[str] = []
+    given = {name: value for name, value in _preset(environ).items() if value.strip()}
+    try:
+        settings = Settings.model_validate(given)
+    except ValidationError as error:
+        for fault in error.errors(include_input=False, include_url=False):
+            name = str(fault["loc"][0]) if fault["loc"] else "settings"
+            message = "is required" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{environment_name(name)} {message}")
+        raise SettingsFault(faults) from None
+    faults = _faults_of(settings)
+    if faults:
+        raise SettingsFault(faults)
+    return settings
+
+
+def environment_name(field_or_alias: str) -> str:
+    """The first environment name of a setting, as the documentation spells it."""
+    for name, field in Settings.model_fields.items():
+        aliases = names_of(name)
+        if field_or_alias in (name, *aliases):
+            return str(aliases[0])
+    return field_or_alias
+
+
+def names_of(field: str) -> tuple[str, ...]:
+    """Every environment name a setting answers to, the preferred one first."""
+    alias = Settings.model_fields[field].validation_alias
+    assert isinstance(alias, AliasChoices)
+    return tuple(str(choice) for choice in alias.choices)
