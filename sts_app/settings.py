@@ -41,6 +41,11 @@ class AppEnv(StrEnum):
     PRODUCTION = "production"
     TESTING = "testing"
 
+    @property
+    def is_local(self) -> bool:
+        """A person's own machine: readable logs, plain http."""
+        return self in (AppEnv.DEVELOPMENT, AppEnv.TESTING)
+
 
 Vendor = Literal["live", "simulated"]
 TradingViewVendor = Literal["unofficial-api", "simulated", "manual"]

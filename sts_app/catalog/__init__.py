@@ -1,0 +1,1 @@
+"""What the store sells: strategies, and the plans they are sold in."""
