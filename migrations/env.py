@@ -6,10 +6,17 @@ import sqlalchemy as sa
 from alembic import context
 from flask import current_app
 
-from sts_app.core.db import db
+from sts_app.core.db import UTCDateTime, db
 
 settings = current_app.config["STS"]
 LOCK_TIMEOUT_MS = 5_000
+
+
+def render_item(kind: str, item: object, autogen_context: object) -> str | bool:
+    """Write our column type as the plain one it is, so that an old migration needs none of today's code."""
+    if kind == "type" and isinstance(item, UTCDateTime):
+        return "sa.DateTime(timezone=True)"
+    return False
 
 
 def run() -> None:
@@ -18,8 +25,8 @@ def run() -> None:
         context.configure(
             connection=connection,
             target_metadata=db.metadata,
+            render_item=render_item,
             transaction_per_migration=True,
-            compare_type=True,
             **current_app.extensions["migrate"].configure_args,
         )
         with context.begin_transaction():

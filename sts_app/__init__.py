@@ -6,6 +6,7 @@ import os
 
 from flask import Flask
 
+from sts_app import accounts, admin, billing, catalog, emails, ops, pages, provisioning
 from sts_app.core import db, logs, queue, security, web
 from sts_app.settings import Settings, load
 
@@ -22,9 +23,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     security.init_app(app, settings)
     web.init_app(app)
 
-    from sts_app import catalog
-
-    for room in (catalog,):
-        if hasattr(room, "init_app"):
-            room.init_app(app)
+    for room in (emails, catalog, accounts, provisioning, billing, pages, admin, ops):
+        room.init_app(app)
     return app

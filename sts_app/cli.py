@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
-from flask.cli import FlaskGroup, ScriptInfo
+from flask import Flask
+from flask.cli import FlaskGroup
 
+from sts_app.accounts import cli as accounts
+from sts_app.ops import cli as ops
 from sts_app.settings import SettingsFault
 
 
 class House(FlaskGroup):
     """Flask's command group, saying settings faults as a list and not as a trace."""
 
-    def main(self, *args: object, **kwargs: object) -> object:
+    def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
-            return super().main(*args, **kwargs)  # type: ignore[arg-type]
+            return super().main(*args, **kwargs)
         except SettingsFault as fault:
             click.echo("The settings cannot be used:", err=True)
             for sentence in fault.faults:
@@ -23,13 +27,19 @@ class House(FlaskGroup):
             sys.exit(78)
 
 
-def _create_app() -> object:
+def _create_app() -> Flask:
     from sts_app import create_app
 
     return create_app()
 
 
-main = House(name="sts", create_app=_create_app, add_version_option=False, load_dotenv=False)  # type: ignore[arg-type]
-main.help = "Run and look after an STS store."
-
-__all__ = ["ScriptInfo", "main"]
+main = House(
+    name="sts",
+    help="Run and look after an STS store.",
+    create_app=_create_app,
+    add_default_commands=False,
+    add_version_option=False,
+    load_dotenv=False,
+)
+for command in (*accounts.commands, *ops.commands):
+    main.add_command(command)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ NAMING = {
     "pk": "pk_%(table_name)s",
 }
 
+MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 STATEMENT_TIMEOUT_MS = 15_000
 LOCK_TIMEOUT_MS = 5_000
 
@@ -79,7 +81,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         "connect_args": {"connect_timeout": 5, "application_name": "sts", "prepare_threshold": None},
     }
     db.init_app(app)
-    migrate.init_app(app, db, directory="migrations")
+    migrate.init_app(app, db, directory=str(MIGRATIONS))
     with app.app_context():
         sa.event.listen(db.engine, "begin", _limit_transaction)
 

@@ -50,10 +50,9 @@ class MemoryStore:
         self._records[kind, key] = record
 
     def add(self, kind: str, key: str, record: Record) -> bool:
-        if (kind, key) in self._records:
-            return False
-        self._records[kind, key] = record
-        return True
+        mine = dict(record)
+        # One step, so that two threads of a test never both add.
+        return self._records.setdefault((kind, key), mine) is mine
 
     def take(self, kind: str, key: str) -> Record | None:
         return self._records.pop((kind, key), None)
@@ -62,7 +61,7 @@ class MemoryStore:
         self._records.pop((kind, key), None)
 
     def all(self, kind: str) -> list[tuple[str, Record]]:
-        return [(key, record) for (k, key), record in self._records.items() if k == kind]
+        return [(key, record) for (k, key), record in list(self._records.items()) if k == kind]
 
 
 simulator_record = sa.Table(
@@ -89,9 +88,7 @@ class DatabaseStore:
 
     def put(self, kind: str, key: str, record: Record) -> None:
         statement = self._insert(kind, key, record)
-        statement = statement.on_conflict_do_update(
-            index_elements=["vendor", "kind", "key"], set_={"record": record}
-        )
+        statement = statement.on_conflict_do_update(index_elements=["vendor", "kind", "key"], set_={"record": record})
         with db.engine.begin() as connection:
             connection.execute(statement)
 

@@ -18,6 +18,7 @@ from jinja2_fragments.flask import render_block
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
+from whitenoise import WhiteNoise
 
 from sts_app.core import db as database
 from sts_app.core import money
@@ -28,6 +29,7 @@ log = structlog.get_logger()
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "static"
 TEMPLATES = ROOT / "templates"
+YEAR = 365 * 24 * 3600
 
 
 class House(Flask):
@@ -48,6 +50,10 @@ class House(Flask):
 
 
 def init_app(app: Flask) -> None:
+    is_local = app.config["STS"].app_env.is_local
+    app.wsgi_app = WhiteNoise(  # type: ignore[method-assign]
+        app.wsgi_app, root=STATIC, prefix="static", max_age=YEAR, autorefresh=is_local, allow_all_origins=False
+    )
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -131,6 +137,12 @@ def see_other(endpoint_or_path: str, **values: Any) -> BaseResponse:
 def toast(sentence: str, kind: str = "success") -> None:
     """A sentence for the next page this visitor sees: `success`, `info`, `warning` or `danger`."""
     flash(sentence, kind)
+
+
+def address_of(endpoint: str, **values: Any) -> str:
+    """The full address of a page for a letter or a vendor: from the settings, as a job has no request."""
+    path = current_app.url_map.bind("").build(endpoint, values)
+    return str(current_app.config["STS"].public_url) + path
 
 
 def own_path(candidate: str | None) -> str | None:

@@ -34,11 +34,16 @@ class TryLater(MailerError):
 
 
 class Refused(MailerError):
-    """The provider answered no, and will answer no again."""
+    """The provider answered no.
 
-    def __init__(self, reason: str) -> None:
+    `final` is False when the fault lies with our account there (a key, a domain), which a person may
+    mend meanwhile; otherwise the same letter will be answered no again.
+    """
+
+    def __init__(self, reason: str, *, final: bool = True) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.final = final
 
 
 class Mailer(Protocol):

@@ -1,0 +1,62 @@
+"""Periodic upkeep. Each function runs at most once for each slot of its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from jobs import job
+from jobs.schedule import slot_of
+from sts_app.core import clock
+from sts_app.core.db import db, transaction
+from sts_app.ops import invariants, services
+
+log = structlog.get_logger()
+
+
+@job
+def sweep() -> None:
+    _once("ops.sweep", services.sweep)
+
+
+@job
+def rescue_sweep() -> None:
+    """The sweep of a worker that found the scheduler dead."""
+    with transaction():
+        run_id = services.claim_rescue_sweep()
+    if run_id is not None:
+        log.warning("ops.rescue_sweep")
+        services.sweep()
+        with transaction():
+            services.finish_run(run_id)
+
+
+@job
+def check_invariants() -> None:
+    _once("ops.check_invariants", _check_invariants)
+
+
+@job
+def tidy() -> None:
+    def deed() -> None:
+        with transaction():
+            services.tidy()
+
+    _once("ops.tidy", deed)
+
+
+def _check_invariants() -> None:
+    with transaction():
+        for name, rows in invariants.broken(db.session.connection()).items():
+            log.error("ops.invariant_broken", invariant=name, offenders=len(rows), first=[str(v) for v in rows[0]])
+
+
+def _once(name: str, deed: Callable[[], None]) -> None:
+    with transaction():
+        run_id = services.claim_slot(name, slot_of(name, clock.now()))
+    if run_id is None:
+        return
+    deed()
+    with transaction():
+        services.finish_run(run_id)

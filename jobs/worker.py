@@ -1,0 +1,112 @@
+"""The worker process: `python -m jobs.worker`.
+
+A parent with `WORKER_CONCURRENCY` RQ workers under it. The app is built before the fork, so that
+they share its memory; the parent opens database connections only for a moment and never across a fork.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import resource
+import socket
+import sys
+import time
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import structlog
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue, Worker
+from rq.worker_pool import ForkProcess, WorkerPool
+from sqlalchemy.exc import SQLAlchemyError
+
+import jobs
+from sts_app.core import clock
+from sts_app.core.db import db, transaction
+from sts_app.core.queue import QUEUES, WakeUp, send
+from sts_app.ops import services
+
+log = structlog.get_logger()
+
+
+class House(WorkerPool):  # type: ignore[misc]  # rq's pool is only partly typed
+    """RQ's pool of workers, which also leaves signs of life and notices a dead scheduler."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.app = jobs.the_app()
+        self.settings = self.app.config["STS"]
+        self.process_name = f"{socket.gethostname()}-{os.getpid()}"
+        self.started_at = clock.now()
+        self.beat_at = 0.0
+
+    def get_worker_process(self, name: str, burst: bool, *args: Any, **kwargs: Any) -> BaseProcess:
+        """RQ's own version starts RQ's scheduler as well; delays here are rq-scheduler's."""
+        return ForkProcess(target=_work, args=(name, self.settings.redis_url, burst), name=f"worker {name}")
+
+    def check_workers(self, respawn: bool = True) -> None:
+        super().check_workers(respawn)
+        if time.monotonic() < self.beat_at:
+            return
+        self.beat_at = time.monotonic() + self.settings.scaled(services.BEAT_EVERY).total_seconds()
+        with self.app.app_context():
+            try:
+                self._beat()
+            except (SQLAlchemyError, RedisError) as error:
+                log.warning("worker.beat_failed", error=type(error).__name__)
+            finally:
+                # The next fork must not inherit a connection.
+                db.session.remove()
+                db.engine.dispose()
+
+    def _beat(self) -> None:
+        memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        with transaction():
+            services.beat(
+                self.process_name,
+                "worker",
+                started_at=self.started_at,
+                details={"places": self.num_workers, "memory_mb": memory_mb},
+            )
+            stale = services.sweep_is_stale(clock.now())
+        if stale:
+            log.warning("worker.sweep_is_stale")
+            send(self.connection, WakeUp("ops.rescue_sweep", services.BEAT_EVERY * 0))
+
+
+def _work(name: str, redis_url: str, burst: bool) -> None:
+    connection = Redis.from_url(redis_url)
+    queues = [Queue(queue, connection=connection) for queue in QUEUES]
+    Worker(queues, name=name, connection=connection).work(burst=burst, with_scheduler=False, logging_level="WARNING")
+
+
+def _connect(url: str) -> Redis:
+    """Wait for Redis as long as it takes: it may be starting beside us."""
+    connection = Redis.from_url(url)
+    while True:
+        try:
+            connection.ping()
+        except RedisError as error:
+            log.warning("worker.no_redis_yet", error=type(error).__name__)
+            time.sleep(1)
+        else:
+            return connection
+
+
+def main() -> None:
+    app = jobs.the_app()
+    for module in pkgutil.iter_modules(jobs.__path__, "jobs."):
+        if module.name not in ("jobs.worker", "jobs.scheduler"):
+            importlib.import_module(module.name)
+    settings = app.config["STS"]
+    log.info("STS Strategies Worker Started", places=settings.worker_concurrency, mode=settings.provisioning_mode)
+    connection = _connect(settings.redis_url)
+    log.info("Connected to Redis")
+    House(QUEUES, connection=connection, num_workers=settings.worker_concurrency).start(logging_level="WARNING")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

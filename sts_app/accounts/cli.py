@@ -1,0 +1,46 @@
+"""`sts admin`: make somebody staff, or let them in when no letter can be sent."""
+
+from __future__ import annotations
+
+import click
+from flask.cli import AppGroup
+
+from sts_app.accounts import services
+from sts_app.core.db import transaction
+from sts_app.core.errors import NotThere
+from sts_app.core.web import address_of
+
+admin = AppGroup("admin", help="Make somebody staff, or let them in when no letter can be sent.")
+
+
+def _checked_email(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    from email_validator import EmailNotValidError, validate_email
+
+    try:
+        return str(validate_email(value.strip(), check_deliverability=False).normalized)
+    except EmailNotValidError as error:
+        raise click.BadParameter(f"{value!r} is not an e-mail address: {error}") from None
+
+
+@admin.command()
+@click.argument("email", callback=_checked_email)
+def grant(email: str) -> None:
+    """Give EMAIL the admin role, creating the account if needed."""
+    with transaction():
+        user = services.make_admin(email, actor="cli")
+    click.echo(f"{user.email} is an admin.")
+
+
+@admin.command()
+@click.argument("email", callback=_checked_email)
+def link(email: str) -> None:
+    """Print a sign-in link for a member of staff. It works once, for half an hour."""
+    try:
+        with transaction():
+            secret = services.link_for_staff(email, actor="cli")
+    except NotThere as refusal:
+        raise click.ClickException(refusal.sentence) from None
+    click.echo(address_of("accounts.continue_sign_in", link=secret))
+
+
+commands: list[click.Command] = [admin]

@@ -1,0 +1,36 @@
+"""From request values to a checked address or code."""
+
+from __future__ import annotations
+
+from flask_wtf import FlaskForm
+from wtforms import BooleanField, EmailField, HiddenField, StringField
+from wtforms.validators import DataRequired, Email, Length, Regexp
+
+
+def _stripped(value: str | None) -> str | None:
+    return value.strip() if value else value
+
+
+class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no types
+    email = EmailField(
+        "E-mail address",
+        filters=[_stripped],
+        validators=[
+            DataRequired("Please enter your e-mail address."),
+            Length(max=254, message="That is longer than an e-mail address can be."),
+            Email("That does not look like an e-mail address. Please check it."),
+        ],
+    )
+    remember = BooleanField("Keep me signed in on this device for 30 days")
+    next = HiddenField()
+
+
+class CodeForm(FlaskForm):  # type: ignore[misc]
+    code = StringField(
+        "Six-digit code",
+        filters=[lambda value: value.replace(" ", "") if value else value],
+        validators=[
+            DataRequired("Please enter the code from the letter."),
+            Regexp(r"^\d{6}$", message="The code has six digits."),
+        ],
+    )

@@ -1,0 +1,104 @@
+"""Sign-in and sign-out."""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template, request, session
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+
+from sts_app.accounts import services, sessions
+from sts_app.accounts.forms import CodeForm, SignInForm
+from sts_app.accounts.services import SignedIn
+from sts_app.core import tokens
+from sts_app.core.security import limiter
+from sts_app.core.web import own_path, page_or_block, see_other, toast
+
+bp = Blueprint("accounts", __name__)
+
+LETTERS_PER_ADDRESS = "5 per 15 minutes"
+
+
+@bp.get("/sign-in")
+def sign_in() -> ResponseReturnValue:
+    next_path = own_path(request.args.get("next"))
+    if current_user.is_authenticated:
+        return see_other(next_path or "pages.dashboard")
+    form = SignInForm(formdata=None, next=next_path or "")
+    return render_template("accounts/sign_in.html", form=form)
+
+
+@bp.get("/login")
+def login() -> ResponseReturnValue:
+    return see_other("accounts.sign_in", next=own_path(request.args.get("next")))
+
+
+@bp.post("/sign-in")
+@limiter.limit(LETTERS_PER_ADDRESS)
+@limiter.limit(LETTERS_PER_ADDRESS, key_func=lambda: request.form.get("email", "").strip().lower()[:254])
+def sign_in_post() -> ResponseReturnValue:
+    form = SignInForm()
+    if not form.validate_on_submit():
+        return page_or_block("accounts/sign_in.html", "form", status=422, form=form)
+    browser = session.setdefault("sign_in_browser", tokens.new_secret())
+    token = services.ask_for_link(
+        form.email.data, browser=browser, next_path=own_path(form.next.data), remember=form.remember.data
+    )
+    session["sign_in_token"] = token.id
+    session["sign_in_email"] = form.email.data
+    return see_other("accounts.letter_sent")
+
+
+@bp.get("/sign-in/sent")
+def letter_sent() -> ResponseReturnValue:
+    if "sign_in_token" not in session:
+        return see_other("accounts.sign_in")
+    return render_template("accounts/letter_sent.html", form=CodeForm(), email=session["sign_in_email"])
+
+
+@bp.post("/sign-in/code")
+@limiter.limit("10 per 15 minutes")
+def code_post() -> ResponseReturnValue:
+    if "sign_in_token" not in session:
+        return see_other("accounts.sign_in")
+    form = CodeForm()
+    signed_in = None
+    if form.validate_on_submit():
+        signed_in = services.sign_in_with_code(session["sign_in_token"], form.code.data)
+        if signed_in is None:
+            form.code.errors = [*form.code.errors, "That is not the code in the letter. Five wrong tries end it."]
+    if signed_in is None:
+        return page_or_block("accounts/letter_sent.html", "form", status=422, form=form, email=session["sign_in_email"])
+    return _begin(signed_in)
+
+
+@bp.get("/sign-in/link/<link>")
+@limiter.limit("30 per 15 minutes")
+def continue_sign_in(link: str) -> ResponseReturnValue:
+    """Show *Continue*: mail scanners open every link, and only a person presses a button.
+
+    The browser that asked for the letter has proved itself by its cookie and goes straight in.
+    """
+    token = services.peek_link(link)
+    browser = session.get("sign_in_browser", "")
+    if token.browser_digest and tokens.matches("sign-in-browser", browser, token.browser_digest):
+        return _begin(services.sign_in_with_link(link))
+    return render_template("accounts/continue.html", link=link, email=token.email)
+
+
+@bp.post("/sign-in/link/<link>")
+@limiter.limit("10 per 15 minutes")
+def continue_sign_in_post(link: str) -> ResponseReturnValue:
+    return _begin(services.sign_in_with_link(link))
+
+
+@bp.post("/sign-out")
+def sign_out() -> ResponseReturnValue:
+    sessions.end()
+    toast("You are signed out.")
+    return see_other("pages.home")
+
+
+def _begin(signed_in: SignedIn) -> ResponseReturnValue:
+    sessions.begin(signed_in)
+    toast("Welcome to the store." if signed_in.is_new else "Welcome back.")
+    return see_other(signed_in.next_path or "pages.dashboard")

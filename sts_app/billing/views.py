@@ -1,0 +1,165 @@
+"""Checkout, and the address where signed events come in."""
+
+from __future__ import annotations
+
+import structlog
+from flask import Blueprint, current_app, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_login import current_user
+from flask_wtf import FlaskForm
+
+from sts_app.accounts.models import TEXTS_VERSION
+from sts_app.billing import queries, services
+from sts_app.billing.gateway import BadSignature, Refused, TryLater
+from sts_app.billing.inbox import Found
+from sts_app.billing.models import Purchase
+from sts_app.billing.services import payments
+from sts_app.catalog import queries as catalog
+from sts_app.catalog.models import Plan
+from sts_app.core import clock
+from sts_app.core.db import checkpoint
+from sts_app.core.errors import NotNow, NotThere, Refusal
+from sts_app.core.security import limiter
+from sts_app.core.web import see_other, toast
+from sts_app.provisioning import queries as provisioning_queries
+from sts_app.provisioning import services as provisioning
+from sts_app.provisioning.services import NameOutcome
+
+log = structlog.get_logger()
+
+bp = Blueprint("billing", __name__)
+webhooks = Blueprint("webhooks", __name__)
+
+
+class NameUnknown(Refusal):
+    code = "USERNAME_NOT_VERIFIED"
+    sentence = (
+        "TradingView does not know your TradingView name any more, so nothing was charged. "
+        "Please correct it under Onboarding and try again."
+    )
+
+
+@bp.get("/checkout")
+def checkout() -> ResponseReturnValue:
+    """What is about to be bought, once more, before the payment page."""
+    plan = catalog.plan_on_sale()
+    if plan is None:
+        raise services.SalesClosed
+    on_the_way = _on_the_way(plan)
+    if on_the_way is not None:
+        return on_the_way
+    name = provisioning_queries.current_name(current_user.id)
+    return render_template("billing/checkout.html", plan=plan, name=name, form=FlaskForm())
+
+
+@bp.post("/checkout")
+@limiter.limit("10 per 10 seconds")
+def checkout_post() -> ResponseReturnValue:
+    """Open the purchase, then the payment page; a second click finds the first one's page."""
+    plan = catalog.plan_on_sale()
+    if plan is None:
+        raise services.SalesClosed
+    on_the_way = _on_the_way(plan)
+    if on_the_way is not None:
+        return on_the_way
+    _check_name_again()
+    purchase = services.open_purchase(current_user, plan)
+    if purchase.checkout_expires_at <= clock.now():
+        purchase = _renew(purchase, plan)
+    if purchase.checkout_url is not None:
+        return see_other(purchase.checkout_url)
+    wanted, key = services.checkout_request(purchase)
+    # The intent stands before the vendor hears of it, so no crash can leave a page without a purchase.
+    checkpoint()
+    try:
+        opened = payments().open_checkout(wanted, key=key)
+    except TryLater as trouble:
+        raise NotNow("The payment page does not open at this moment. Nothing was charged. Please try again in a "
+                     "minute.", cause=trouble.reason, retry_after=60) from None  # fmt: skip
+    except Refused as trouble:
+        services.give_up_checkout(purchase, because=trouble.reason)
+        checkpoint()
+        log.error("billing.checkout_refused", purchase_id=purchase.id, reason=trouble.reason)
+        raise NotNow("The payment page could not be opened. Nothing was charged. Please try again; if it stays "
+                     "this way, write to us.", cause=trouble.reason) from None  # fmt: skip
+    services.remember_checkout(purchase, opened)
+    return see_other(opened.url)
+
+
+@webhooks.post("/api/webhooks/stripe")
+@webhooks.post("/webhooks/stripe", endpoint="stripe_alias")
+def stripe() -> ResponseReturnValue:
+    """A doorbell: verify over the raw body, take in, commit, wake, answer. Work happens elsewhere."""
+    if not current_app.config["STS"].stripe_webhook_secrets:
+        raise NotThere
+    try:
+        event = payments().read_event(request.get_data(), request.headers.get("Stripe-Signature"))
+    except BadSignature as refusal:
+        return _bad_signature(refusal.reason)
+    services.take_in(event)
+    return {"received": True}
+
+
+@limiter.limit("20 per minute")
+def _bad_signature(reason: str) -> ResponseReturnValue:
+    """Limited by address; a rightly signed event is never limited, because that would lose it."""
+    log.warning("billing.bad_signature", reason=reason)
+    raise Refusal("The signature of this event is missing or wrong.", cause=reason)
+
+
+def _on_the_way(plan: Plan) -> ResponseReturnValue | None:
+    """Where a buyer must go first: sign-in, onboarding, or the dashboard of somebody who owns it."""
+    if not current_user.is_authenticated:
+        return see_other("accounts.sign_in", next="/checkout")
+    if queries.owns(current_user.id, plan.id):
+        toast(services.AlreadyOwner.sentence, "info")
+        return see_other("pages.dashboard")
+    name = provisioning_queries.current_name(current_user.id)
+    if name is None or current_user.texts_version != TEXTS_VERSION:
+        return see_other("provisioning.onboarding", next="/checkout")
+    return None
+
+
+def _check_name_again() -> None:
+    """A wrong name is caught before the money moves.
+
+    A name verified within a day is trusted, and one verified before it is when TradingView does not answer.
+    """
+    name = provisioning_queries.current_name(current_user.id)
+    assert name is not None
+    now = clock.now()
+    if name.verified_at is not None and name.verified_at + provisioning.NAME_CHECK_LASTS > now:
+        return
+    was_verified = name.verified_at is not None
+    spelling = name.spelling
+    checkpoint()
+    check = provisioning.check_name(spelling)
+    if check.outcome is NameOutcome.VALID:
+        assert check.spelling is not None
+        provisioning.set_name(current_user, check.spelling, verified=True)
+    elif check.outcome is NameOutcome.UNKNOWN:
+        raise NameUnknown
+    elif check.outcome is not NameOutcome.NOT_CONFIGURED and not was_verified:
+        raise NotNow(
+            "TradingView does not answer, so your TradingView name could not be checked. Nothing was charged. "
+            "Please try again in a few minutes.",
+            retry_after=60,
+        )
+
+
+def _renew(purchase: Purchase, plan: Plan) -> Purchase:
+    """The stored page is too old. See how it ended before another is opened, or somebody pays twice."""
+    assert purchase.session_id is not None or purchase.checkout_url is None
+    if purchase.session_id is None:
+        services.give_up_checkout(purchase, because="the page was never opened")
+        return purchase
+    session_id = purchase.session_id
+    checkpoint()
+    try:
+        found = Found(payments().look_up(session_id))
+    except (TryLater, Refused) as trouble:
+        raise NotNow(cause=trouble.reason, retry_after=60) from None
+    assert found.facts is not None
+    services.apply_facts(purchase.id, found.facts)
+    checkpoint()
+    return services.open_purchase(current_user, plan)

@@ -1,0 +1,59 @@
+"""Reads of the catalog: what is shown, what is sold, and what a plan covers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from sts_app.catalog.models import Plan, Strategy, StrategyStatus
+from sts_app.core.db import db
+from sts_app.core.errors import NotNow, NotThere
+
+LIFETIME = "lifetime"
+_IN_ORDER = (Strategy.position, Strategy.id)
+
+
+def strategies_on_sale() -> Sequence[Strategy]:
+    """What a new buyer gets, in the order staff chose."""
+    on_sale = sa.select(Strategy).where(Strategy.status == StrategyStatus.ON_SALE).order_by(*_IN_ORDER)
+    return db.session.scalars(on_sale).all()
+
+
+def strategy_by_slug(slug: str) -> Strategy:
+    """The strategy at this address. Raises `NotThere` for a draft, as for a name that never was.
+
+    A retired one keeps its page, because its holders keep its access.
+    """
+    shown = sa.select(Strategy).where(Strategy.slug == slug, Strategy.status != StrategyStatus.DRAFT)
+    strategy = db.session.scalars(shown).one_or_none()
+    if strategy is None:
+        raise NotThere(cause=f"no strategy shown as {slug!r}")
+    return strategy
+
+
+def plan_on_sale() -> Plan | None:
+    """The lifetime plan while it can be bought, for pages that must render either way."""
+    return db.session.scalars(sa.select(Plan).where(Plan.slug == LIFETIME, Plan.active)).one_or_none()
+
+
+def lifetime_plan() -> Plan:
+    """The plan a purchase is made of. Raises `NotNow` while it is missing or not active."""
+    plan = plan_on_sale()
+    if plan is None:
+        raise NotNow(
+            "Lifetime access is not on sale at the moment. Nothing was charged. Please come back later.",
+            cause="no active plan with the slug lifetime; `sts seed` creates it",
+        )
+    return plan
+
+
+def covered_strategies(plan: Plan) -> Sequence[Strategy]:
+    """The strategies a holder of `plan` is to have now: on sale or retired, never a draft.
+
+    Asked afresh each time, so that a strategy activated later reaches those who bought before.
+    """
+    if not plan.covers_all:
+        return []
+    covered = sa.select(Strategy).where(Strategy.status.in_([StrategyStatus.ON_SALE, StrategyStatus.RETIRED]))
+    return db.session.scalars(covered.order_by(*_IN_ORDER)).all()

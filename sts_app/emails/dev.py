@@ -1,0 +1,91 @@
+"""The outbox pages: what a simulated provider delivered, for whoever runs the store without one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TypeVar
+
+from flask import Blueprint, Response, current_app, jsonify, make_response, render_template, request
+
+from sts_app.core.errors import NotThere
+from sts_app.core.security import CONTENT_SECURITY_POLICY
+from sts_app.core.store import store_for
+from sts_app.emails.simulated import Delivered, delivered, find_delivered
+from sts_app.settings import Settings
+
+# The prefix stops before "outbox", because a blueprint cannot add ".json" to its own prefix.
+bp = Blueprint("emails_dev", __name__, url_prefix="/dev")
+
+SHOWN = 100
+
+View = TypeVar("View", bound=Callable[..., object])
+
+
+def _headers(**options: object) -> Callable[[View], View]:
+    """Give one view headers of its own, the way Flask-Talisman looks for them."""
+
+    def mark(view: View) -> View:
+        view.talisman_view_options = options  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+@bp.before_request
+def only_simulated() -> None:
+    """A second lock beside not being registered: these pages show letters to anybody who asks."""
+    settings: Settings = current_app.config["STS"]
+    if settings.mail_vendor != "simulated" or settings.is_production:
+        raise NotThere
+
+
+@bp.get("/outbox")
+def outbox() -> str:
+    """Delivered letters, newest first, searched by address."""
+    to = request.args.get("to", "")
+    letters = delivered(store_for("mail"), to=to)
+    return render_template("emails/dev/outbox.html", letters=letters[:SHOWN], total=len(letters), to=to)
+
+
+@bp.get("/outbox.json")
+def outbox_json() -> Response:
+    """The same for programs. `sent_at` is ISO 8601 in UTC."""
+    letters = delivered(store_for("mail"), to=request.args.get("to", ""))[:SHOWN]
+    answer = jsonify([asdict(letter) | {"sent_at": letter.sent_at.isoformat()} for letter in letters])
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+@bp.get("/outbox/<letter_id>")
+@_headers(content_security_policy=CONTENT_SECURITY_POLICY | {"form-action": "'self'", "frame-src": "'self'"})
+def letter_page(letter_id: str) -> str:
+    """One letter: its headers, its text with links to click, its HTML in a frame."""
+    return render_template("emails/dev/letter.html", letter=_find(letter_id))
+
+
+@bp.get("/outbox/<letter_id>/html")
+@_headers(
+    frame_options="SAMEORIGIN",
+    content_security_policy={
+        "default-src": "'none'",
+        "style-src": "'unsafe-inline'",
+        "img-src": "'self' data:",
+        "base-uri": "'none'",
+        "form-action": "'none'",
+        "frame-ancestors": "'self'",
+        "sandbox": "allow-top-navigation-by-user-activation",
+    },
+)
+def letter_html(letter_id: str) -> Response:
+    """The HTML part as a mail program shows it: inline styles, no scripts, an origin of its own."""
+    # A link followed inside the frame would meet a page that refuses to be framed.
+    html = _find(letter_id).html.replace("<head>", '<head><base target="_top">', 1)
+    return make_response(html)
+
+
+def _find(letter_id: str) -> Delivered:
+    letter = find_delivered(store_for("mail"), letter_id)
+    if letter is None:
+        raise NotThere
+    return letter

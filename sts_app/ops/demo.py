@@ -1,0 +1,5 @@
+"""placeholder"""
+
+import click
+
+commands: list[click.Command] = []

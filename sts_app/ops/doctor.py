@@ -1,0 +1,86 @@
+"""Is this store fit to run? Each finding is one sentence with what to do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlalchemy as sa
+from flask import current_app
+
+from sts_app.catalog.models import Plan, Strategy
+from sts_app.core.db import db
+from sts_app.ops import queries
+from sts_app.settings import PLACEHOLDER_PRICE
+
+REPLACED_NAMES = {
+    "UPSTASH_REDIS_REST_URL": "REDIS_URL",
+    "UPSTASH_REDIS_REST_TOKEN": "REDIS_URL",
+    "QSTASH_TOKEN": "the scheduler process",
+    "CLERK_PUBLISHABLE_KEY": "sign-in by magic link",
+    "CLERK_SECRET_KEY": "sign-in by magic link",
+    "SUPABASE_URL": "DATABASE_URL",
+    "SUPABASE_ANON_KEY": "DATABASE_URL",
+    "POSTMARK_SERVER_TOKEN": "RESEND_API_KEY",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`fault` makes the store unfit; `warning` does not; `fine` is said so that silence means nothing."""
+
+    kind: Literal["fine", "warning", "fault"]
+    sentence: str
+
+
+def examine() -> Iterator[Finding]:
+    """Look at settings, connections, schema and catalog. The settings' own faults have stopped us before."""
+    settings = current_app.config["STS"]
+    strict: Literal["warning", "fault"] = "fault" if settings.is_production else "warning"
+    yield Finding("fine", f"Settings are complete for {settings.app_env.value}.")
+    for old, new in REPLACED_NAMES.items():
+        if os.environ.get(old):
+            yield Finding("warning", f"{old} is set but replaced by {new}; remove it.")
+    if settings.simulated_vendors:
+        yield Finding("warning", f"Simulated here: {', '.join(settings.simulated_vendors)}. Nothing real happens.")
+
+    if queries.database()["status"] != "healthy":
+        yield Finding("fault", "The database does not answer. Check DATABASE_URL.")
+        return
+    yield Finding("fine", "The database answers.")
+    schema = queries.schema()
+    if schema["status"] != "healthy":
+        yield Finding("fault", f"The schema is at {schema['revision']}, this code needs {schema['code']}: "
+                               "run `sts db upgrade`.")  # fmt: skip
+        return
+    yield Finding("fine", f"The schema is at {schema['revision']}.")
+    if queries.redis()["status"] == "healthy":
+        yield Finding("fine", "Redis answers.")
+    else:
+        yield Finding("fault", "Redis does not answer. Check REDIS_URL. Work waits for it but is not lost.")
+    if queries.admin_exists()["status"] != "healthy":
+        yield Finding("fault", "There is no admin: run `sts admin grant EMAIL`.")
+
+    yield from _catalog(strict)
+
+
+def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
+    settings = current_app.config["STS"]
+    plans = db.session.scalars(sa.select(Plan).where(Plan.active)).all()
+    if not plans:
+        yield Finding("fault", "There is no plan on sale: run `sts seed`.")
+    for plan in plans:
+        if plan.stripe_price_id in (None, PLACEHOLDER_PRICE):
+            kind = strict if settings.payments_vendor == "live" else "fine"
+            yield Finding(kind, f"The plan {plan.slug} has no price at Stripe; the simulator needs none.")
+        elif settings.stripe_price_id and plan.stripe_price_id != settings.stripe_price_id:
+            yield Finding(
+                "fault",
+                f"The plan {plan.slug} is sold at {plan.stripe_price_id}, STRIPE_PRICE_ID says "
+                f"{settings.stripe_price_id}.",
+            )
+    placeholders = [s.slug for s in db.session.scalars(sa.select(Strategy)) if s.has_placeholder_script]
+    if placeholders and settings.provisioning_mode != "simulated":
+        yield Finding(strict, f"Placeholder script ids, unknown at TradingView: {', '.join(placeholders)}.")

@@ -1,0 +1,101 @@
+"""The verbs of operations: the minute sweep, signs of life, one run per slot."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from flask import current_app
+from redis.exceptions import RedisError
+from sqlalchemy.dialects.postgresql import insert
+
+from sts_app.accounts.models import LoginToken, UserSession
+from sts_app.billing import queries as billing
+from sts_app.core import clock
+from sts_app.core.db import db, transaction
+from sts_app.core.queue import redis_connection, wake
+from sts_app.emails import queries as emails
+from sts_app.ops.models import Heartbeat, PeriodicRun
+from sts_app.provisioning import queries as provisioning
+from sts_app.provisioning import services as provisioning_services
+
+log = structlog.get_logger()
+
+BEAT_EVERY = timedelta(seconds=60)
+STALE_AFTER = timedelta(seconds=120)
+KEEP_RUNS = timedelta(days=7)
+KEEP_TOKENS = timedelta(hours=24)
+SWEEP = "ops.sweep"
+
+
+def sweep() -> None:
+    """Wake a worker for whatever is due and was not waited for: the guarantee behind every wake-up."""
+    now = clock.now()
+    with transaction():
+        provisioning_services.keep_in_step()
+    with transaction():
+        for job, due in (
+            ("billing.work", billing.work_due(now)),
+            ("provisioning.work", provisioning.grants_due(now)),
+            ("emails.work", emails.letters_due(now)),
+        ):
+            if due:
+                log.info("ops.sweep_found", job=job, due=due)
+                wake(job)
+
+
+def claim_slot(name: str, slot: datetime) -> int | None:
+    """Take the run of `name` for `slot`; None when somebody has it. Returns the run's id."""
+    return db.session.scalar(
+        insert(PeriodicRun)
+        .values(name=name, slot=slot, created_at=clock.now())
+        .on_conflict_do_nothing()
+        .returning(PeriodicRun.id)
+    )
+
+
+def finish_run(run_id: int) -> None:
+    db.session.execute(sa.update(PeriodicRun).where(PeriodicRun.id == run_id).values(finished_at=clock.now()))
+
+
+def last_run(name: str) -> datetime | None:
+    return db.session.scalar(sa.select(sa.func.max(PeriodicRun.created_at)).where(PeriodicRun.name == name))
+
+
+def sweep_is_stale(now: datetime) -> bool:
+    """True when the scheduler seems dead: no sweep for two minutes."""
+    last = last_run(SWEEP)
+    return last is None or last + current_app.config["STS"].scaled(STALE_AFTER) < now
+
+
+def claim_rescue_sweep() -> int | None:
+    """The sweep of a worker that found the last one stale; one of several workers gets it."""
+    now = clock.now()
+    # Held to the end of this transaction only, so it works behind a transaction pooler.
+    db.session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(SWEEP))))
+    if not sweep_is_stale(now):
+        return None
+    return claim_slot(SWEEP, now)
+
+
+def beat(process: str, kind: str, *, started_at: datetime, details: dict[str, Any]) -> None:
+    """Leave a sign of life as a row, and in Redis for those who look there. A dead Redis is no death of ours."""
+    now = clock.now()
+    values = {"kind": kind, "seen_at": now, "started_at": started_at, "details": details}
+    statement = insert(Heartbeat).values(process=process, **values)
+    db.session.execute(statement.on_conflict_do_update(index_elements=["process"], set_=values))
+    db.session.execute(sa.delete(Heartbeat).where(Heartbeat.seen_at < now - timedelta(days=1)))
+    try:
+        redis_connection().set(f"sts:{kind}:heartbeat:{process}", now.isoformat(), ex=STALE_AFTER)
+    except RedisError as error:
+        log.warning("ops.beat_without_redis", error=type(error).__name__)
+
+
+def tidy() -> None:
+    """Delete what is over: sign-in tokens a day after their end, ended sessions, old runs."""
+    now = clock.now()
+    db.session.execute(sa.delete(LoginToken).where(LoginToken.expires_at < now - KEEP_TOKENS))
+    db.session.execute(sa.delete(UserSession).where(UserSession.expires_at < now - KEEP_TOKENS))
+    db.session.execute(sa.delete(PeriodicRun).where(PeriodicRun.created_at < now - KEEP_RUNS))

@@ -1,0 +1,138 @@
+"""The public pages: home, pricing, questions, legal texts, and the small files a browser or a robot asks for."""
+
+from __future__ import annotations
+
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    make_response,
+    render_template,
+    request,
+    send_from_directory,
+    url_for,
+)
+from flask.typing import ResponseReturnValue
+from flask_wtf import FlaskForm
+from werkzeug.wrappers import Response as BaseResponse
+from wtforms import BooleanField, SelectField, StringField, TextAreaField
+from wtforms.validators import DataRequired, Length
+
+from sts_app.catalog import queries as catalog
+from sts_app.catalog.models import Plan
+from sts_app.core import money
+from sts_app.core.errors import NotThere
+from sts_app.core.web import STATIC, page_or_block
+from sts_app.pages import queries
+from sts_app.settings import Settings
+
+bp = Blueprint("pages", __name__)
+
+LONGEST_SEARCH = 100
+PRIVATE_AREAS = ("/admin", "/api", "/checkout", "/dashboard", "/dev", "/onboarding", "/sign-in", "/webhooks")
+
+
+@bp.get("/")
+def home() -> ResponseReturnValue:
+    """The front page, or two letters for a probe that wants no page."""
+    if request.accept_mimetypes.best_match(["text/html", "text/plain"]) == "text/plain":
+        answer = make_response("OK", {"Content-Type": "text/plain; charset=utf-8"})
+    else:
+        plan = catalog.plan_on_sale()
+        answer = make_response(
+            render_template(
+                "pages/home.html",
+                plan=plan,
+                strategies=catalog.strategies_on_sale(),
+                questions=queries.questions_named(
+                    "how-long", "where-are-the-scripts", "automated", "results", price=_price(plan)
+                ),
+            )
+        )
+    answer.headers["Vary"] = "Accept"
+    return answer
+
+
+@bp.get("/pricing")
+def pricing() -> ResponseReturnValue:
+    return render_template("pages/pricing.html", plan=catalog.plan_on_sale(), strategies=catalog.strategies_on_sale())
+
+
+@bp.get("/faq")
+def faq() -> ResponseReturnValue:
+    search = request.args.get("q", "").strip()[:LONGEST_SEARCH]
+    found = queries.questions_matching(search, price=_price(catalog.plan_on_sale()))
+    return page_or_block("pages/faq.html", "results", search=search, questions=found)
+
+
+@bp.get("/terms")
+def terms() -> ResponseReturnValue:
+    return render_template("pages/terms.html", plan=catalog.plan_on_sale())
+
+
+@bp.get("/privacy")
+def privacy() -> ResponseReturnValue:
+    return render_template("pages/privacy.html")
+
+
+@bp.get("/disclaimer")
+def disclaimer() -> ResponseReturnValue:
+    return render_template("pages/disclaimer.html")
+
+
+@bp.get("/refunds")
+def refunds() -> ResponseReturnValue:
+    return render_template("pages/refunds.html")
+
+
+@bp.get("/favicon.ico")
+def favicon() -> BaseResponse:
+    """Browsers ask here whatever the page says."""
+    return send_from_directory(STATIC / "img", "favicon.ico", max_age=86_400)
+
+
+@bp.get("/robots.txt")
+def robots() -> Response:
+    shut = "".join(f"Disallow: {area}\n" for area in PRIVATE_AREAS)
+    text = f"User-agent: *\n{shut}\nSitemap: {_settings().public_url}{url_for('pages.sitemap')}\n"
+    return Response(text, mimetype="text/plain")
+
+
+@bp.get("/sitemap.xml")
+def sitemap() -> Response:
+    endpoints = ("home", "pricing", "faq", "terms", "privacy", "disclaimer", "refunds")
+    paths = [url_for(f"pages.{endpoint}") for endpoint in endpoints]
+    paths.append(url_for("catalog.listing"))
+    paths += [url_for("catalog.detail", slug=strategy.slug) for strategy in catalog.strategies_on_sale()]
+    body = render_template("pages/sitemap.xml", paths=paths)
+    return Response(body, mimetype="application/xml")
+
+
+class _PatternsForm(FlaskForm):
+    """Every kind of field once, for the page of patterns."""
+
+    plain = StringField("Display name", description="As it should stand in letters.")
+    faulty = StringField("TradingView name", validators=[DataRequired(), Length(min=3, max=30)])
+    chosen = SelectField("Category", choices=[("access", "Access"), ("billing", "Billing")])
+    long = TextAreaField("Message")
+    ticked = BooleanField("I have read the terms", validators=[DataRequired()])
+
+
+@bp.get("/dev/patterns")
+def patterns() -> ResponseReturnValue:
+    """Every component in every state, for those who build pages; not there in production."""
+    if _settings().is_production:
+        raise NotThere
+    form = _PatternsForm(formdata=None, data={"faulty": "ab"})
+    form.faulty.errors = ("A TradingView name has at least 3 characters.",)
+    form.ticked.errors = ("Please tick this box to go on.",)
+    return render_template("patterns.html", form=form, plan=catalog.plan_on_sale())
+
+
+def _price(plan: Plan | None) -> str:
+    return money.as_money(plan.price_cents, plan.currency) if plan else "The price on the pricing page"
+
+
+def _settings() -> Settings:
+    settings: Settings = current_app.config["STS"]
+    return settings

@@ -1,0 +1,222 @@
+"""The two decisions of provisioning, as pure functions: who should have what, and what happens next.
+
+Nothing here reads a clock, a table or a setting; callers hand the facts in. `wanted_pairs` is the
+only place that says what access should stand, and `sts explain` reads the same function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Set
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class GrantState(StrEnum):
+    """Where one (name, script) pair stands, as we know it."""
+
+    PENDING = "pending"  # wanted, not yet read back
+    VERIFIED = "verified"  # read back from TradingView
+    NEEDS_CUSTOMER = "needs_customer"  # TradingView does not know the name
+    WITH_STAFF = "with_staff"  # a manual task is open; wanted or not, a person works on it
+    REVOKING = "revoking"  # no longer wanted, not yet read as absent
+    ABSENT = "absent"  # read as absent, or nothing was ever sent
+
+
+@dataclass(frozen=True, order=True)
+class Pair:
+    """A TradingView name, lower-cased, and a script id."""
+
+    name_key: str
+    script_id: str
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why a person holds a plan: an entitlement."""
+
+    plan_id: int
+    starts_at: datetime
+    ends_at: datetime | None = None
+    suspended: bool = False
+
+    def holds(self, now: datetime) -> bool:
+        return self.starts_at <= now and (self.ends_at is None or now < self.ends_at) and not self.suspended
+
+
+@dataclass(frozen=True)
+class Name:
+    """A name a person has or had and that is not released yet."""
+
+    key: str
+    current: bool
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script that may be granted, and the plans it belongs to."""
+
+    script_id: str
+    plan_ids: frozenset[int]
+
+
+def wanted_pairs(
+    reasons: Iterable[Reason],
+    names: Iterable[Name],
+    scripts: Iterable[Script],
+    *,
+    verified: Set[Pair],
+    now: datetime,
+) -> frozenset[Pair]:
+    """The pairs one person's entitlements want at `now`.
+
+    A former name keeps a script until the current name is verified for it, so that a change of name
+    never leaves nobody with access.
+    """
+    plans = {reason.plan_id for reason in reasons if reason.holds(now)}
+    names = tuple(names)
+    current = next((name for name in names if name.current), None)
+    wanted: set[Pair] = set()
+    for script in scripts:
+        if not script.plan_ids & plans:
+            continue
+        new = Pair(current.key, script.script_id) if current else None
+        if new is not None:
+            wanted.add(new)
+        if new is None or new not in verified:
+            former = (Pair(name.key, script.script_id) for name in names if not name.current)
+            wanted.update(pair for pair in former if pair in verified)
+    return frozenset(wanted)
+
+
+class Outcome(StrEnum):
+    """What one try showed about one pair."""
+
+    PRESENT = "present"  # read back: has access
+    GONE = "gone"  # read back: has none
+    NOT_TAKEN = "not_taken"  # an answer about this name or script: refused, or a yes that did nothing
+    LATER = "later"  # timeout, 5xx, rate limit, nonsense: nobody's fault
+    UNKNOWN_NAME = "unknown_name"
+    SESSION_REFUSED = "session_refused"
+    LOST = "lost"  # the worker died with the claim; nothing is known
+
+
+class Tell(StrEnum):
+    """Who hears of a step."""
+
+    CUSTOMER_NAME_UNKNOWN = "customer_name_unknown"
+    CUSTOMER_DELAYED = "customer_delayed"
+    STAFF_THIRD_FAILURE = "staff_third_failure"
+    STAFF_EXHAUSTED = "staff_exhausted"
+    STAFF_SESSION = "staff_session"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What `next_step` must know of a grant. Counts are of the present cycle."""
+
+    wanted: bool
+    failed_tries: int = 0
+    spent_tries: int = 0
+    lost_claims: int = 0
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The numbers of the retry policy. The last delay repeats."""
+
+    delays: tuple[timedelta, ...]
+    max_retries: int
+    max_lost_claims: int = 3
+    session_delay: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What becomes of the grant: its state, when it is due again, its counts, who is told."""
+
+    state: GrantState
+    after: timedelta | None
+    failed_tries: int = 0
+    spent_tries: int = 0
+    lost_claims: int = 0
+    tell: frozenset[Tell] = field(default_factory=frozenset)
+
+
+STAFF_HEARS_AT = 3
+
+
+def next_step(grant: Standing, outcome: Outcome, policy: Policy, *, vendor_after: timedelta | None = None) -> Step:
+    """Decide what follows a try. `vendor_after` is the vendor's own *retry after*, honoured if longer.
+
+    Every failed try steps the delay. Only an answer about this name or script spends one of the
+    retries; trouble of the vendor's is tried for as long as it takes (PRODUCT 5).
+    """
+    moving = GrantState.PENDING if grant.wanted else GrantState.REVOKING
+    if outcome is (Outcome.PRESENT if grant.wanted else Outcome.GONE):
+        return Step(GrantState.VERIFIED if grant.wanted else GrantState.ABSENT, None)
+    if outcome is Outcome.UNKNOWN_NAME:
+        if not grant.wanted:
+            # A name TradingView no longer knows holds nothing there.
+            return Step(GrantState.ABSENT, None)
+        return Step(GrantState.NEEDS_CUSTOMER, None, tell=frozenset({Tell.CUSTOMER_NAME_UNKNOWN}))
+    if outcome is Outcome.SESSION_REFUSED:
+        return Step(
+            moving,
+            policy.session_delay,
+            grant.failed_tries,
+            grant.spent_tries,
+            grant.lost_claims,
+            frozenset({Tell.STAFF_SESSION}),
+        )
+    if outcome is Outcome.LOST:
+        lost = grant.lost_claims + 1
+        if lost >= policy.max_lost_claims:
+            return _hand_over(grant, grant.failed_tries, grant.spent_tries, lost)
+        return Step(moving, timedelta(0), grant.failed_tries, grant.spent_tries, lost)
+
+    failed = grant.failed_tries + 1
+    spent = grant.spent_tries + (outcome is not Outcome.LATER)
+    if spent > policy.max_retries:
+        return _hand_over(grant, failed, spent, grant.lost_claims)
+    delay = policy.delays[min(failed, len(policy.delays)) - 1]
+    if vendor_after is not None:
+        delay = max(delay, vendor_after)
+    tell = frozenset({Tell.STAFF_THIRD_FAILURE}) if failed == STAFF_HEARS_AT else frozenset()
+    return Step(moving, delay, failed, spent, grant.lost_claims, tell)
+
+
+def _hand_over(grant: Standing, failed: int, spent: int, lost: int) -> Step:
+    tell = {Tell.STAFF_EXHAUSTED}
+    if grant.wanted:
+        tell.add(Tell.CUSTOMER_DELAYED)
+    return Step(GrantState.WITH_STAFF, None, failed, spent, lost, frozenset(tell))
+
+
+class AccessState(StrEnum):
+    """What a customer sees for one strategy (PRODUCT 2)."""
+
+    PENDING = "Pending"
+    ACTIVE = "Active"
+    ACTION_NEEDED = "Action needed"
+    SUSPENDED = "Suspended"
+    FAILED = "Failed"
+    REVOKING = "Revoking"
+    REVOKED = "Revoked"
+
+
+def access_state(
+    state: GrantState | None, *, wanted: bool, suspended: bool = False, has_name: bool = True
+) -> AccessState:
+    """The customer's word for a pair; `state` None means that no row stands yet."""
+    if wanted:
+        if state is GrantState.VERIFIED:
+            return AccessState.ACTIVE
+        if state is GrantState.NEEDS_CUSTOMER or not has_name:
+            return AccessState.ACTION_NEEDED
+        return AccessState.PENDING
+    if suspended:
+        return AccessState.SUSPENDED
+    if state in (None, GrantState.ABSENT):
+        return AccessState.REVOKED
+    return AccessState.REVOKING

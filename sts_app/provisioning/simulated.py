@@ -1,0 +1,288 @@
+"""A TradingView of our own: it remembers who holds what, and misbehaves when told to.
+
+Names of 3 to 30 letters, digits, `_` or `-` are known, except those that begin with "unknown", in any
+case. TradingView's own spelling of a name is the typed one with its first letter in upper case, so
+that one sees it win over what was typed.
+
+The memory is a `Store`, so web and worker see one vendor. Whoever makes it misbehave (a page, a test,
+a demonstration) uses the functions at the end with the same store.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import structlog
+
+from sts_app.core import clock
+from sts_app.core.store import Record, Store
+from sts_app.provisioning.gateway import (
+    AccessFact,
+    NeedsCustomer,
+    NeedsStaff,
+    ScriptAnswer,
+    TradingViewError,
+    TryLater,
+)
+
+log = structlog.get_logger()
+
+DEFAULT_LATENCY_MS = 150
+DEFAULT_RATE_LIMIT_SECONDS = 30.0
+# Rows of one operation's count before they are folded into one.
+COUNT_ROWS = 16
+
+_OUTCOMES = {TryLater: "try_later", NeedsCustomer: "needs_customer", NeedsStaff: "needs_staff"}
+_NAME = re.compile(r"[A-Za-z0-9_-]{3,30}")
+
+
+class Fault(StrEnum):
+    """What can go wrong. All but the last two are spent by one grant or revoke call each."""
+
+    FAIL = "fail"  # nothing is done, TryLater
+    RATE_LIMIT = "rate_limit"  # nothing is done, TryLater with a delay
+    LIE = "lie"  # nothing is done, and the answer says that it was
+    LOSE_ANSWER = "lose_answer"  # it is done, TryLater
+    REFUSE = "refuse"  # nothing is done, "Failure" for every script
+    SLOW_BEFORE = "slow_before"  # a wait, then it is done
+    SLOW_AFTER = "slow_after"  # it is done, then a wait
+    UNKNOWN = "unknown"  # NeedsCustomer, whatever the name
+    DEAD_SESSION = "dead_session"  # stands until `behave`: NeedsStaff for every call
+    READS_FAIL = "reads_fail"  # stands until `behave`: TryLater for every read
+
+    @property
+    def stands(self) -> bool:
+        """True for what lasts until `behave`, False for what one call spends."""
+        return self in (Fault.DEAD_SESSION, Fault.READS_FAIL)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """Access for life that stands at the simulated vendor."""
+
+    username: str
+    script_id: str
+    granted_at: datetime
+
+
+class SimulatedTradingView:
+    """The `TradingView` gateway over a memory. Nothing here opens a connection to anybody.
+
+    Every call waits for the latency of `set_latency` (150 ms unless told otherwise) with `sleep`, which
+    takes seconds. Reads stay honest whatever was asked for, except for the faults that stand.
+    """
+
+    def __init__(self, store: Store, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._store = store
+        self._sleep = sleep
+
+    def find_name(self, name: str) -> str | None:
+        """TradingView's spelling: the first letter in upper case. None for names nobody there has."""
+        with self._call("find_name"):
+            self._fail_reads("find_name")
+            return _spelling(name)
+
+    def grant(self, name: str, script_ids: Sequence[str]) -> list[ScriptAnswer]:
+        """Give access for life; granting again changes nothing, the day of the first grant included."""
+
+        def give(spelling: str, script_id: str) -> None:
+            record = {"username": spelling, "script_id": script_id, "granted_at": clock.now().isoformat()}
+            self._store.add("access", _key(spelling, script_id), record)
+
+        return self._write("grant", name, script_ids, give)
+
+    def revoke(self, name: str, script_ids: Sequence[str]) -> list[ScriptAnswer]:
+        """Take access away; what is absent is passed over in silence."""
+
+        def remove(spelling: str, script_id: str) -> None:
+            self._store.delete("access", _key(spelling, script_id))
+
+        return self._write("revoke", name, script_ids, remove)
+
+    def has_access(self, name: str, script_ids: Sequence[str]) -> list[AccessFact]:
+        """What stands. Raises `NeedsCustomer` for an unknown name, as a secured access service does."""
+        if not script_ids:
+            return []
+        with self._call("has_access"):
+            self._fail_reads("has_access")
+            spelling = _known(name, "has_access")
+            return [
+                AccessFact(script_id, has_access=self._store.get("access", _key(spelling, script_id)) is not None)
+                for script_id in script_ids
+            ]
+
+    def check_session(self) -> None:
+        """Quiet unless told to misbehave: `NeedsStaff` when the session is dead, `TryLater` when reads fail."""
+        with self._call("check_session"):
+            self._fail_reads("check_session")
+
+    def _write(
+        self, op: str, name: str, script_ids: Sequence[str], do: Callable[[str, str], None]
+    ) -> list[ScriptAnswer]:
+        if not script_ids:
+            return []
+        with self._call(op):
+            fault, seconds = _spend(self._store)
+            if fault is Fault.FAIL:
+                raise TryLater(f"{op}: simulated failure")
+            if fault is Fault.RATE_LIMIT:
+                raise TryLater(f"{op}: simulated rate limit", after=timedelta(seconds=seconds))
+            if fault is Fault.UNKNOWN:
+                raise NeedsCustomer(f"{op}: simulated unknown name")
+            spelling = _known(name, op)
+            if fault is Fault.REFUSE:
+                return [ScriptAnswer(script_id, "Failure") for script_id in script_ids]
+            if fault is Fault.SLOW_BEFORE:
+                self._sleep(seconds)
+            if fault is not Fault.LIE:
+                for script_id in script_ids:
+                    do(spelling, script_id)
+            if fault is Fault.SLOW_AFTER:
+                self._sleep(seconds)
+            if fault is Fault.LOSE_ANSWER:
+                raise TryLater(f"{op}: simulated loss of the answer")
+            return [ScriptAnswer(script_id) for script_id in script_ids]
+
+    @contextmanager
+    def _call(self, op: str) -> Iterator[None]:
+        """What every call has: a count, a latency, a dead session perhaps, and one log line."""
+        started = time.monotonic()
+        outcome = "broken"
+        try:
+            _count(self._store, op)
+            self._sleep(latency(self._store) / 1000)
+            if _stands(self._store, Fault.DEAD_SESSION):
+                raise NeedsStaff(f"{op}: simulated dead session")
+            yield
+            outcome = "answered"
+        except TradingViewError as failure:
+            outcome = _OUTCOMES[type(failure)]
+            raise
+        finally:
+            ms = round((time.monotonic() - started) * 1000)
+            log.info("tradingview.call", op=op, status=None, ms=ms, outcome=outcome, simulated=True)
+
+    def _fail_reads(self, op: str) -> None:
+        if _stands(self._store, Fault.READS_FAIL):
+            raise TryLater(f"{op}: simulated failure of reads")
+
+
+def misbehave(store: Store, fault: Fault, *, times: int = 1, seconds: float = 0.0) -> None:
+    """Make the next `times` grant or revoke calls go wrong, after the faults that wait already.
+
+    `seconds` is the wait of the slow ones and the delay that a rate limit names (30 unless given). A
+    fault that stands (`Fault.stands`) ignores both and lasts until `behave`.
+    """
+    if fault.stands:
+        store.put("setting", fault.value, {"on": True})
+        return
+    if fault is Fault.RATE_LIMIT and not seconds:
+        seconds = DEFAULT_RATE_LIMIT_SECONDS
+    for _ in range(times):
+        store.add("fault", uuid.uuid4().hex, {"fault": fault.value, "seconds": seconds})
+
+
+def behave(store: Store) -> None:
+    """Forget every fault, waiting or standing. What was granted and the latency stay."""
+    for key, _ in store.all("fault"):
+        store.delete("fault", key)
+    for fault in Fault:
+        if fault.stands:
+            store.delete("setting", fault.value)
+
+
+def faults_waiting(store: Store) -> list[Fault]:
+    """Those that stand, then those that wait to be spent in the order they will be."""
+    standing = [fault for fault in Fault if fault.stands and _stands(store, fault)]
+    return standing + [Fault(record["fault"]) for _, record in store.all("fault")]
+
+
+def set_latency(store: Store, ms: int) -> None:
+    """Make every call from now on take `ms` milliseconds longer than its work."""
+    store.put("setting", "latency_ms", {"ms": ms})
+
+
+def latency(store: Store) -> int:
+    """Milliseconds that every call waits."""
+    record = store.get("setting", "latency_ms")
+    return DEFAULT_LATENCY_MS if record is None else int(record["ms"])
+
+
+def holdings(store: Store) -> list[Holding]:
+    """All access that stands, oldest first, read from the memory itself: this is no call."""
+    return [
+        Holding(record["username"], record["script_id"], datetime.fromisoformat(record["granted_at"]))
+        for _, record in store.all("access")
+    ]
+
+
+def calls(store: Store) -> dict[str, int]:
+    """How often each operation was called since the memory began, failed calls included.
+
+    A reader may miss up to `COUNT_ROWS` calls of an operation for the blink in which they are folded.
+    """
+    counts: Counter[str] = Counter()
+    for key, record in store.all("calls"):
+        counts[_op_of(key)] += record["count"]
+    return dict(counts)
+
+
+def _count(store: Store, op: str) -> None:
+    """Add one to the count of `op`, whichever processes do the same at this moment.
+
+    The store cannot add, and read-then-write would lose counts, so every call is a row of its own. From
+    time to time a caller takes the rows away and writes their sum as one. A row can be taken once only,
+    so two who fold at the same time share the rows and count none twice.
+    """
+    _put_count(store, op, 1)
+    rows = [key for key, _ in store.all("calls") if _op_of(key) == op]
+    if len(rows) > COUNT_ROWS:
+        taken: list[Record | None] = [store.take("calls", key) for key in rows]
+        _put_count(store, op, sum(record["count"] for record in taken if record is not None))
+
+
+def _put_count(store: Store, op: str, count: int) -> None:
+    if count:
+        store.add("calls", f"{op}|{uuid.uuid4().hex}", {"count": count})
+
+
+def _op_of(key: str) -> str:
+    return key.partition("|")[0]
+
+
+def _spend(store: Store) -> tuple[Fault | None, float]:
+    """The oldest waiting fault, now ours alone, and its seconds."""
+    for key, _ in store.all("fault"):
+        record = store.take("fault", key)
+        if record is not None:
+            return Fault(record["fault"]), float(record["seconds"])
+    return None, 0.0
+
+
+def _stands(store: Store, fault: Fault) -> bool:
+    return store.get("setting", fault.value) is not None
+
+
+def _spelling(name: str) -> str | None:
+    if not _NAME.fullmatch(name) or name.lower().startswith("unknown"):
+        return None
+    return name[0].upper() + name[1:]
+
+
+def _known(name: str, op: str) -> str:
+    spelling = _spelling(name)
+    if spelling is None:
+        raise NeedsCustomer(f"{op}: the simulated TradingView does not know this name")
+    return spelling
+
+
+def _key(name: str, script_id: str) -> str:
+    return f"{name.lower()}|{script_id}"

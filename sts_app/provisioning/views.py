@@ -1,0 +1,77 @@
+"""Onboarding, and the live view of one's access."""
+
+from __future__ import annotations
+
+from flask import Blueprint, render_template, request
+from flask.typing import ResponseReturnValue
+from flask_login import current_user, login_required
+
+from sts_app.accounts import services as accounts
+from sts_app.core import clock
+from sts_app.core.db import checkpoint
+from sts_app.core.security import limiter
+from sts_app.core.web import block, own_path, page_or_block, see_other, toast
+from sts_app.provisioning import queries, services
+from sts_app.provisioning.forms import OnboardingForm
+from sts_app.provisioning.services import NameOutcome, NameTaken
+
+bp = Blueprint("provisioning", __name__)
+
+UNKNOWN_NAME = "TradingView does not know this name. Please look it up on your TradingView profile."
+SLOWEST_POLL = 60
+
+
+@bp.get("/onboarding")
+@login_required  # type: ignore[untyped-decorator]  # flask-login carries no types
+def onboarding() -> ResponseReturnValue:
+    current = queries.current_name(current_user.id)
+    form = OnboardingForm(
+        formdata=None,
+        name=current_user.name,
+        tradingview_name=current.spelling if current else "",
+        next=own_path(request.args.get("next")) or "",
+    )
+    return render_template("provisioning/onboarding.html", form=form)
+
+
+@bp.post("/onboarding")
+@login_required  # type: ignore[untyped-decorator]
+@limiter.limit("10 per minute")
+def onboarding_post() -> ResponseReturnValue:
+    """Check the name with TradingView, then keep it, the person's name and what they agreed to."""
+    form = OnboardingForm()
+    if not form.validate_on_submit():
+        return page_or_block("provisioning/onboarding.html", "form", status=422, form=form)
+    checkpoint()
+    check = services.check_name(form.tradingview_name.data)
+    if check.outcome is NameOutcome.UNKNOWN:
+        form.tradingview_name.errors = [UNKNOWN_NAME]
+        return page_or_block("provisioning/onboarding.html", "form", status=422, form=form)
+    try:
+        services.set_name(
+            current_user,
+            check.spelling or form.tradingview_name.data,
+            verified=check.outcome is NameOutcome.VALID,
+        )
+    except NameTaken as taken:
+        form.tradingview_name.errors = [taken.sentence]
+        return page_or_block("provisioning/onboarding.html", "form", status=422, form=form)
+    current_user.name = form.name.data
+    accounts.accept_texts(current_user)
+    if check.outcome is not NameOutcome.VALID:
+        toast("TradingView could not be asked just now; your name is checked again before you pay.", "info")
+    return see_other(own_path(form.next.data) or "pages.dashboard")
+
+
+@bp.get("/dashboard/access")
+@login_required  # type: ignore[untyped-decorator]
+def access() -> ResponseReturnValue:
+    """The access block by itself, for a page that waits. `n` counts the looks and stretches the next wait."""
+    looks = min(request.args.get("n", 0, type=int), 1000)
+    rows = queries.access_of(current_user.id, clock.now())
+    return block("pages/dashboard.html", "access", access=rows, looks=looks, poll_after=poll_after(looks))
+
+
+def poll_after(looks: int) -> int:
+    """Seconds until the page asks again: two at first, then longer, a minute at most."""
+    return min(2 if looks < 15 else 2 * (looks - 13), SLOWEST_POLL)
