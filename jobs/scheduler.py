@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+import warnings
 from datetime import timedelta
 
 import structlog
@@ -56,9 +57,10 @@ def reconcile(scheduler: Scheduler) -> tuple[int, int]:
 
 
 def main() -> None:
-    # rq-scheduler reckons cron times in the process's zone.
+    # rq-scheduler reckons cron times in the process's zone, and warns of a change that UTC does not notice.
     os.environ["TZ"] = "UTC"
     time.tzset()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="rq_scheduler")
     app = the_app()
     settings = app.config["STS"]
     connection = Redis.from_url(settings.redis_url)

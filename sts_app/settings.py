@@ -241,8 +241,8 @@ def _faults_of(settings: Settings) -> list[str]:
         faults.append("RESEND_API_KEY is needed when MAIL_VENDOR is live")
     if s.provisioning_mode == "unofficial-api" and not s.tv_access_api_url:
         faults.append("TV_ACCESS_API_URL is needed when PROVISIONING_MODE is unofficial-api")
-    if s.work_seconds + 3 * s.tv_call_timeout > s.job_timeout:
-        faults.append("JOB_TIMEOUT must exceed WORK_SECONDS plus three times TV_CALL_TIMEOUT")
+    if s.work_seconds + 3 * s.tv_call_timeout + s.tv_validate_timeout > s.job_timeout:
+        faults.append("JOB_TIMEOUT must cover WORK_SECONDS, three TV_CALL_TIMEOUT and one TV_VALIDATE_TIMEOUT")
     if s.job_timeout + s.clock_skew_seconds >= s.lease_seconds:
         faults.append("LEASE_SECONDS must exceed JOB_TIMEOUT plus CLOCK_SKEW_SECONDS")
     if s.is_production:

@@ -17,7 +17,7 @@ def sign_in(token: LoginToken, *, link: str, code: str) -> None:
         to=token.email,
         subject=f"Your sign-in link for {current_app.config['STS'].app_name}",
         template="accounts/letters/sign_in",
-        context={"link": address_of("accounts.continue_sign_in", link=link), "code": code, "minutes": minutes},
+        context={"link": address_of("accounts.continue_sign_in", link=link), "code_digits": code, "minutes": minutes},
         secret=True,
     )
 

@@ -29,7 +29,9 @@ def init_app(app: Flask) -> None:
         SESSION_COOKIE_NAME="sts_session",
     )
     manager.session_protection = "basic"
-    manager.init_app(app)
+    # A global and not a context processor: macros see it too, and nobody is looked up until somebody asks.
+    manager.init_app(app, add_context_processor=False)
+    app.jinja_env.globals["current_user"] = current_user
 
 
 @manager.user_loader

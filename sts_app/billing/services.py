@@ -157,7 +157,7 @@ def take_in(event: SignedEvent, *, source: str = "stripe") -> bool:
         .on_conflict_do_nothing()
         .returning(WebhookEvent.id)
     )
-    log.info("billing.event_taken_in", event=event.id, type=event.type, new=made is not None)
+    log.info("billing.event_taken_in", event_id=event.id, type=event.type, new=made is not None)
     if made is not None and handled:
         wake("billing.work")
     return made is not None

@@ -94,8 +94,8 @@ class DatabaseStore:
 
     def add(self, kind: str, key: str, record: Record) -> bool:
         with db.engine.begin() as connection:
-            result = connection.execute(self._insert(kind, key, record).on_conflict_do_nothing())
-            return bool(result.rowcount == 1)
+            added = self._insert(kind, key, record).on_conflict_do_nothing().returning(simulator_record.c.key)
+            return connection.scalar(added) is not None
 
     def take(self, kind: str, key: str) -> Record | None:
         statement = sa.delete(simulator_record).where(self._is(kind, key)).returning(simulator_record.c.record)

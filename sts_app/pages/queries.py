@@ -97,7 +97,7 @@ QUESTIONS = (
         ),
     ),
     Question(
-        "results",
+        "what-results",
         "What results can I expect?",
         (
             "We do not know, and nobody honest can tell you. Trading futures can lose more than you put in. Tests on "

@@ -45,7 +45,7 @@ def home() -> ResponseReturnValue:
                 plan=plan,
                 strategies=catalog.strategies_on_sale(),
                 questions=queries.questions_named(
-                    "how-long", "where-are-the-scripts", "automated", "results", price=_price(plan)
+                    "how-long", "where-are-the-scripts", "automated", "what-results", price=_price(plan)
                 ),
             )
         )
@@ -113,7 +113,7 @@ class _PatternsForm(FlaskForm):
 
     plain = StringField("Display name", description="As it should stand in letters.")
     faulty = StringField("TradingView name", validators=[DataRequired(), Length(min=3, max=30)])
-    chosen = SelectField("Category", choices=[("access", "Access"), ("billing", "Billing")])
+    chosen = SelectField("Category", choices=["Access", "Billing"])
     long = TextAreaField("Message")
     ticked = BooleanField("I have read the terms", validators=[DataRequired()])
 
@@ -123,7 +123,7 @@ def patterns() -> ResponseReturnValue:
     """Every component in every state, for those who build pages; not there in production."""
     if _settings().is_production:
         raise NotThere
-    form = _PatternsForm(formdata=None, data={"faulty": "ab"})
+    form = _PatternsForm(None, data={"faulty": "ab"})  # type: ignore[no-untyped-call]  # wtforms carries no types
     form.faulty.errors = ("A TradingView name has at least 3 characters.",)
     form.ticked.errors = ("Please tick this box to go on.",)
     return render_template("patterns.html", form=form, plan=catalog.plan_on_sale())

@@ -7,10 +7,9 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_required
 
 from sts_app.accounts import services as accounts
-from sts_app.core import clock
 from sts_app.core.db import checkpoint
 from sts_app.core.security import limiter
-from sts_app.core.web import block, own_path, page_or_block, see_other, toast
+from sts_app.core.web import own_path, page_or_block, see_other, toast
 from sts_app.provisioning import queries, services
 from sts_app.provisioning.forms import OnboardingForm
 from sts_app.provisioning.services import NameOutcome, NameTaken
@@ -18,7 +17,6 @@ from sts_app.provisioning.services import NameOutcome, NameTaken
 bp = Blueprint("provisioning", __name__)
 
 UNKNOWN_NAME = "TradingView does not know this name. Please look it up on your TradingView profile."
-SLOWEST_POLL = 60
 
 
 @bp.get("/onboarding")
@@ -61,17 +59,3 @@ def onboarding_post() -> ResponseReturnValue:
     if check.outcome is not NameOutcome.VALID:
         toast("TradingView could not be asked just now; your name is checked again before you pay.", "info")
     return see_other(own_path(form.next.data) or "pages.dashboard")
-
-
-@bp.get("/dashboard/access")
-@login_required  # type: ignore[untyped-decorator]
-def access() -> ResponseReturnValue:
-    """The access block by itself, for a page that waits. `n` counts the looks and stretches the next wait."""
-    looks = min(request.args.get("n", 0, type=int), 1000)
-    rows = queries.access_of(current_user.id, clock.now())
-    return block("pages/dashboard.html", "access", access=rows, looks=looks, poll_after=poll_after(looks))
-
-
-def poll_after(looks: int) -> int:
-    """Seconds until the page asks again: two at first, then longer, a minute at most."""
-    return min(2 if looks < 15 else 2 * (looks - 13), SLOWEST_POLL)

@@ -20,7 +20,7 @@ from typing import Any
 
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 SESSION_ID = "fake-session-7f3a91c2"
@@ -48,7 +48,7 @@ class Nasty(StrEnum):
     TOO_MANY = "429"
     SIGN_IN = "200 with a sign-in page"
     CAPTCHA = "200 with a captcha page"
-    REDIRECT = "302 to a sign-in page"
+    REDIRECT = "302 to a sign-in page, without an end in sight"
     EMPTY = "200 with nothing"
     MALFORMED = "200 with half a JSON"
     DEEP = "200 with JSON nested too deep to read"
@@ -104,6 +104,7 @@ class AccessServiceFake:
 
     def __enter__(self) -> AccessServiceFake:
         self._server = make_server("127.0.0.1", 0, self._wsgi, threaded=True, request_handler=_QuietHandler)
+        assert isinstance(self._server, ThreadedWSGIServer)
         # Threads that are not daemons are waited for when the server is closed.
         self._server.daemon_threads = False
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -252,7 +253,7 @@ class AccessServiceFake:
             case Nasty.CAPTCHA:
                 return _page(CAPTCHA_PAGE)
             case Nasty.REDIRECT:
-                return Response("x" * 100_000, 302, headers={"Location": f"{self.url}/signin"})
+                return Response(self._huge(), 302, headers={"Location": f"{self.url}/signin"})
             case Nasty.EMPTY:
                 return Response(b"", content_type="application/json")
             case Nasty.MALFORMED:

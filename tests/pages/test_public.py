@@ -150,7 +150,8 @@ def test_the_sitemap_lists_the_public_pages(visitor):
 
 
 def test_the_icon_is_there(visitor):
-    assert visitor.get("/favicon.ico").data[:4] == b"\x00\x00\x01\x00"
+    with visitor.get("/favicon.ico") as answer:
+        assert answer.data[:4] == b"\x00\x00\x01\x00"
 
 
 def test_the_patterns_show_every_access_state(visitor):
