@@ -11,7 +11,6 @@ import os
 import pkgutil
 import resource
 import socket
-import sys
 import time
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -32,7 +31,7 @@ from sts_app.ops import services
 log = structlog.get_logger()
 
 
-class House(WorkerPool):  # type: ignore[misc]  # rq's pool is only partly typed
+class House(WorkerPool):
     """RQ's pool of workers, which also leaves signs of life and notices a dead scheduler."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -109,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -283,7 +283,7 @@ def load(environ: dict[str, str]) -> Settings:
 
 def environment_name(field_or_alias: str) -> str:
     """The first environment name of a setting, as the documentation spells it."""
-    for name, field in Settings.model_fields.items():
+    for name in Settings.model_fields:
         aliases = names_of(name)
         if field_or_alias in (name, *aliases):
             return str(aliases[0])

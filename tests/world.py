@@ -37,6 +37,7 @@ ENV = {
 FAST = {
     "RETRY_TIME_SCALE": "0.02",
     "TV_CALL_TIMEOUT": "1",
+    "TV_VALIDATE_TIMEOUT": "1",
     "WORK_SECONDS": "1",
     "JOB_TIMEOUT": "6",
     "CLOCK_SKEW_SECONDS": "1",

@@ -34,7 +34,7 @@ def init_app(app: Flask) -> None:
     app.jinja_env.globals["current_user"] = current_user
 
 
-@manager.user_loader
+@manager.user_loader  # type: ignore[untyped-decorator]  # flask-login carries no types
 def _user_of(secret: str) -> User | None:
     found = db.session.execute(
         sa.select(User)
@@ -50,7 +50,7 @@ def _user_of(secret: str) -> User | None:
     return found
 
 
-@manager.unauthorized_handler
+@manager.unauthorized_handler  # type: ignore[untyped-decorator]
 def _sign_in_first() -> Response:
     """Send a visitor to sign in and back; a fragment gets a 401, never a page inside a table cell."""
     if is_htmx() or request.path.startswith("/api/"):
@@ -59,10 +59,11 @@ def _sign_in_first() -> Response:
     return see_other("accounts.sign_in", next=wanted)
 
 
-@manager.needs_refresh_handler
+@manager.needs_refresh_handler  # type: ignore[untyped-decorator]
 def _sign_in_again() -> Response:
     toast("Please confirm that it is you before going on.", "info")
-    return _sign_in_first()
+    answer: Response = _sign_in_first()
+    return answer
 
 
 def begin(signed_in: SignedIn) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 from flask import Flask
@@ -127,7 +126,7 @@ def checkpoint() -> None:
     commit()
 
 
-def claim(statement: sa.Update[Any]) -> bool:
+def claim(statement: sa.Update) -> bool:
     """Run an "update where state is still X" and say whether this caller won it."""
     result = db.session.execute(statement.execution_options(synchronize_session=False))
     return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult

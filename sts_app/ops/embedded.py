@@ -505,9 +505,9 @@ class EmbeddedRedis(EmbeddedServer):
     def _prepare(self) -> None:
         self._give(self._data)
         kept = self.home / "password"
-        if not kept.exists():
+        if not kept.exists():  # a throw-away server that starts again keeps its address, password and all
             with os.fdopen(os.open(kept, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-                file.write(secrets.token_urlsafe(24))
+                file.write(self.password or secrets.token_urlsafe(24))
         self.password = kept.read_text()
 
     def _launch(self) -> None:

@@ -6,7 +6,6 @@ from flask import Flask
 
 
 def init_app(app: Flask) -> None:
-    from sts_app.pages import dashboard, views
+    from sts_app.pages.dashboard import bp
 
-    app.register_blueprint(views.bp)
-    assert dashboard.bp is views.bp
+    app.register_blueprint(bp)

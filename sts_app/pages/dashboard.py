@@ -14,7 +14,7 @@ from sts_app.billing.models import Purchase
 from sts_app.billing.rules import PurchaseStatus
 from sts_app.core import clock
 from sts_app.core.web import block
-from sts_app.pages.views import bp
+from sts_app.pages.views import bp as bp
 from sts_app.provisioning import queries as provisioning
 
 SLOWEST_POLL = 60

@@ -108,7 +108,7 @@ def sitemap() -> Response:
     return Response(body, mimetype="application/xml")
 
 
-class _PatternsForm(FlaskForm):
+class _PatternsForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no types
     """Every kind of field once, for the page of patterns."""
 
     plain = StringField("Display name", description="As it should stand in letters.")
@@ -123,7 +123,7 @@ def patterns() -> ResponseReturnValue:
     """Every component in every state, for those who build pages; not there in production."""
     if _settings().is_production:
         raise NotThere
-    form = _PatternsForm(None, data={"faulty": "ab"})  # type: ignore[no-untyped-call]  # wtforms carries no types
+    form = _PatternsForm(None, data={"faulty": "ab"})
     form.faulty.errors = ("A TradingView name has at least 3 characters.",)
     form.ticked.errors = ("Please tick this box to go on.",)
     return render_template("patterns.html", form=form, plan=catalog.plan_on_sale())

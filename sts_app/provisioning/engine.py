@@ -193,7 +193,7 @@ def hand_over_due() -> int:
     return len(rows)
 
 
-def _due(now: datetime) -> sa.Select[tuple[Grant]]:
+def _due(now: datetime) -> sa.Select[Grant]:
     return (
         sa.select(Grant)
         .where(queries.is_due(now))
@@ -298,7 +298,7 @@ def _jobs_of(rows: Sequence[Grant]) -> dict[int, int]:
         Grant, sa.and_(Grant.id == ProvisioningJob.grant_id, Grant.cycle == ProvisioningJob.cycle)
     )
     found = db.session.execute(statement.where(Grant.id.in_([row.id for row in rows])))
-    return {grant_id: job_id for grant_id, job_id in found}
+    return {row[0]: row[1] for row in found}
 
 
 def _people_of(name_key: str) -> list[int]:

@@ -104,9 +104,8 @@ def _to_staff(key: str, kind: str, subject: str, template: str, context: dict[st
 def _lines(grants: Sequence[Grant]) -> list[dict[str, Any]]:
     """What a person needs to act: name and script to copy, and what is wanted of them."""
     ids = {grant.strategy_id for grant in grants}
-    names = {
-        id_: name for id_, name in db.session.execute(sa.select(Strategy.id, Strategy.name).where(Strategy.id.in_(ids)))
-    }
+    strategies = sa.select(Strategy.id, Strategy.name).where(Strategy.id.in_(ids))
+    names = {row[0]: row[1] for row in db.session.execute(strategies)}
     return [
         {
             "act": "give" if grant.wanted else "remove",

@@ -161,7 +161,7 @@ def grants_due(now: datetime) -> int:
     return db.session.scalar(sa.select(sa.func.count()).select_from(Grant).where(is_due(now))) or 0
 
 
-def wanted_now(now: datetime) -> sa.Select[tuple[int, str, str]]:
+def wanted_now(now: datetime) -> sa.Select[int, str, str]:
     """(user_id, name_key, script_id) of every pair wanted under a current name, in SQL.
 
     The set-based twin of `rules.wanted_pairs` for the sweep and the invariants; a property test
@@ -235,7 +235,7 @@ def open_tasks() -> int:
 
 def count_by_state() -> dict[str, int]:
     rows = db.session.execute(sa.select(Grant.state, sa.func.count()).group_by(Grant.state))
-    return {state: count for state, count in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 OUTCOME_WORDS = {
