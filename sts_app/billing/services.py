@@ -187,9 +187,11 @@ def apply_facts(purchase_id: int, facts: PaymentFacts) -> Decision:
     if decision.kind is Kind.NONSENSE:
         log.error("billing.nonsense", purchase_id=purchase.id, because=decision.because)
         return decision
-    # A recovered checkout has a session of its own; the one that was paid is the one that counts.
-    purchase.session_id = facts.session_id
-    purchase.intent_id = facts.intent_id or purchase.intent_id
+    if decision.kind is Kind.CHANGE or purchase.session_id is None:
+        # A recovered checkout has a session of its own; the one that was paid is the one that counts.
+        purchase.session_id = facts.session_id
+    if purchase.session_id == facts.session_id:
+        purchase.intent_id = facts.intent_id or purchase.intent_id
     purchase.declined_because = facts.declined_because if decision.status is PurchaseStatus.PENDING else None
     purchase.refunded_cents = max(purchase.refunded_cents, facts.amount_refunded)
     if decision.kind is Kind.CHANGE:

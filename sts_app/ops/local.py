@@ -92,6 +92,7 @@ class Stack:
         self._throwaway = throwaway
         self._printer = printer
         self._colours = get_colours()
+        self._screen = threading.Lock()
         self._commands: dict[str, str] = dict(parse_procfile(procfile.read_text()).processes)
         self._running: dict[str, Running] = {}
         self._lock: IO[str] | None = None
@@ -258,7 +259,8 @@ class Stack:
         with process.stdout as lines, path.open("ab", buffering=0) as log:
             for line in lines:
                 log.write(line)
-                printer.write(Message("line", line, datetime.now(), name, colour))  # noqa: DTZ005  # wall clock
+                with self._screen:
+                    printer.write(Message("line", line, datetime.now(), name, colour))  # noqa: DTZ005  # wall clock
         self.ended.set()
 
     def _take_folder(self) -> None:

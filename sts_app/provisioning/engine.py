@@ -162,7 +162,7 @@ def settle(claim: Claim, seen: dict[str, Seen]) -> None:
         _note_attempt(row, claim, view, now)
     db.session.flush()
     for user_id in user_ids:
-        if reached:
+        if reached and len(queries.names_of(user_id)) > 1:
             services.recompute(user_id, because="verified under the new name")
             services.release_names(user_id)
         services.announce(user_id)
@@ -223,6 +223,11 @@ def _take_over(row: Grant, now: datetime) -> bool:
     row.last_reason = "the worker died three times on this row"
     services.open_task(row, row.last_reason)
     letters.manual_tasks([row], key=f"manual-tasks:{row.id}:{row.cycle}")
+    if row.wanted:
+        for user_id in _people_of(row.name_key):
+            letters.access_failed(
+                user_id, row.name_spelling, key=f"access-failed:{row.id}:{row.cycle}", name_unknown=False
+            )
     return False
 
 

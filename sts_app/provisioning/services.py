@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -100,6 +99,7 @@ def set_name(user: User, spelling: str, *, verified: bool) -> TradingViewName:
         current.spelling = spelling
         if verified:
             current.verified_at = now
+            _try_known_name(key, now)
         return current
     if current is not None:
         current.replaced_at = now
@@ -150,8 +150,13 @@ def entitle(user_id: int, plan: Plan, *, source: str, paid_at: datetime, actor: 
 def end_entitlement(source: str, *, because: str, actor: str) -> bool:
     """End a reason. Access ends with it unless another stands. False when there was none to end."""
     now = clock.now()
-    entitlement = db.session.scalar(sa.select(Entitlement).where(Entitlement.source == source).with_for_update())
-    if entitlement is None or (entitlement.ends_at is not None and entitlement.ends_at <= now):
+    entitlement = db.session.scalar(sa.select(Entitlement).where(Entitlement.source == source))
+    if entitlement is None:
+        return False
+    # The person first, their rows after: the order that every change of access keeps.
+    lock_person(entitlement.user_id)
+    db.session.refresh(entitlement, with_for_update=True)
+    if entitlement.ends_at is not None and entitlement.ends_at <= now:
         return False
     entitlement.ends_at, entitlement.ended_because = now, because
     db.session.flush()
@@ -328,13 +333,26 @@ def keep_in_step() -> int:
     Returns how many people were looked at. One of the minute sweep's duties.
     """
     now = clock.now()
-    people: Collection[int] = queries.people_out_of_step(now)
+    people = sorted(queries.people_out_of_step(now))
     for user_id in people:
         recompute(user_id, because="time or catalog changed", priority=Priority.HEAL)
     settings = current_app.config["STS"]
-    for user_id in queries.entitlements_unannounced(now - settings.scaled(PARTIAL_LETTER_AFTER)):
+    for user_id in sorted(queries.entitlements_unannounced(now - settings.scaled(PARTIAL_LETTER_AFTER))):
         announce(user_id)
     return len(people)
+
+
+def _try_known_name(name_key: str, now: datetime) -> None:
+    """TradingView knows the name after all: what waited for the customer is tried again from the start."""
+    waiting = db.session.execute(
+        sa.update(Grant)
+        .where(Grant.name_key == name_key, Grant.wanted, Grant.state == GrantState.NEEDS_CUSTOMER)
+        .values(state=GrantState.PENDING, next_attempt_at=now, failed_tries=0, spent_tries=0, lost_claims=0)
+        .execution_options(synchronize_session="fetch")
+        .returning(Grant.id)
+    )
+    if waiting.all():
+        wake("provisioning.work")
 
 
 def lock_person(user_id: int) -> list[TradingViewName]:
