@@ -9,7 +9,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check fmt lock clean chromium
+.PHONY: help run demo bench test check fmt lock clean chromium
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ run: $(VENV)/.local ## Run the whole store here, with its own database and Redis
 
 demo: $(VENV)/.local ## Make one purchase against running processes and check every promise
 	@$(VENV)/bin/sts demo
+
+bench: $(VENV)/.local ## Measure three speeds as ratios against baselines in the same run
+	@$(PY) -m bench.run
 
 test: $(VENV)/.dev chromium ## Run the tests (ARGS="-k name" for some of them)
 	@$(PY) -m pytest $(ARGS)
