@@ -266,7 +266,7 @@ def _faults_of(settings: Settings) -> list[str]:
 def load(environ: dict[str, str]) -> Settings:
     """Read the settings from `environ`, raising `SettingsFault` with every reason at once."""
     faults: list[str] = []
-    given = {name: value for name, value in _preset(environ).items() if value.strip()}
+    given = _preset({name: value for name, value in environ.items() if value.strip()})
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
+import hypothesis
 import pytest
 import sqlalchemy as sa
 from flask import Flask, has_app_context
@@ -32,6 +33,9 @@ NO_BROWSER = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # How long an example takes depends on what else the machine does; `timeout` bounds the whole test.
+    hypothesis.settings.register_profile("sts", deadline=None)
+    hypothesis.settings.load_profile("sts")
     config.addinivalue_line("markers", "breaks_invariants: this test breaks an invariant on purpose")
     config.addinivalue_line("markers", "browser: drives Chromium")
 
@@ -63,12 +67,13 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     report = yield
-    if report.failed:  # type: ignore[attr-defined]
+    if report.failed:  # type: ignore[attr-defined]  # a wrapper's yield has no type
         item.stash[_FAILED] = True
         world = getattr(item, "funcargs", {}).get("world")
         if isinstance(world, World) and call.when == "call":
             for name, text in world.logs().items():
-                report.sections.append((f"log of {name}", "\n".join(text.splitlines()[-80:])))  # type: ignore[attr-defined]
+                end = "\n".join(text.splitlines()[-80:])
+                report.sections.append((f"log of {name}", end))  # type: ignore[attr-defined]  # as above
     return report
 
 
@@ -218,7 +223,7 @@ def db(
             yield db
             db.session.rollback()
             if outer.is_active and not request.node.stash.get(_FAILED, False):
-                _refuse_broken(request.node, broken(connection, workers_alive=False))
+                refuse_broken(request.node, broken(connection, workers_alive=False))
         outer.rollback()
 
 
@@ -234,12 +239,12 @@ def _stand_for_engine(connection: sa.Connection) -> sa.Connection:
     def connect() -> Iterator[sa.Connection]:
         yield connection
 
-    connection.begin = begin  # type: ignore[method-assign, assignment]
-    connection.connect = connect  # type: ignore[attr-defined]
+    connection.begin = begin  # type: ignore[method-assign, assignment]  # on this object alone
+    connection.connect = connect  # type: ignore[attr-defined]  # an engine's, not a connection's
     return connection
 
 
-def _refuse_broken(item: pytest.Item, offenders: dict[str, list[tuple[Any, ...]]]) -> None:
+def refuse_broken(item: pytest.Item, offenders: dict[str, list[tuple[Any, ...]]]) -> None:
     if offenders and not item.get_closest_marker("breaks_invariants"):
         told = "\n".join(f"  {name}: {rows[:5]}" for name, rows in offenders.items())
         pytest.fail(f"invariants are broken after this test:\n{told}")
@@ -262,7 +267,7 @@ def world(servers: Servers, request: pytest.FixtureRequest) -> Iterator[World]:
             yield world
             world.halt()
             if not request.node.stash.get(_FAILED, False):
-                _refuse_broken(request.node, world.broken_invariants())
+                refuse_broken(request.node, world.broken_invariants())
         finally:
             world.close()
 
@@ -284,3 +289,8 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
         "executable_path": chromium_path(),
         "args": ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
     }
+
+
+@pytest.fixture(scope="session")
+def base_url() -> None:
+    """In place of a plugin's own, which this pytest deprecates: every world has an address of its own."""

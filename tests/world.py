@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import psutil
 import sqlalchemy as sa
 from redis import Redis
 
@@ -129,6 +131,28 @@ class World:
             self.stack.wait_ready()
         return self
 
+    def start_twin(self, name: str) -> str:
+        """Start a second process of a kind, and return its name for `kill` and `log`."""
+        twin = f"{name}-twin"
+        self.stack._start(twin, self.stack._command(name), echo=False)
+        return twin
+
+    @contextlib.contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """SIGSTOP a process and all it started: alive, and doing nothing until the block ends."""
+        leader = psutil.Process(self.stack.pid(name))
+        stopped: list[psutil.Process] = []
+        # The parent first, so that it starts nothing new while its children are stopped.
+        for process in (leader, *leader.children(recursive=True)):
+            process.suspend()
+            stopped.append(process)
+        try:
+            yield
+        finally:
+            for process in reversed(stopped):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
     def stop(self, *names: str) -> None:
         """SIGTERM, and wait until they are gone."""
         self.stack.stop(*names)
@@ -178,6 +202,16 @@ class World:
         """Bring an empty Redis back at the same address."""
         self._redis.start()
 
+    @contextlib.contextmanager
+    def hung_redis(self) -> Iterator[None]:
+        """Redis takes connections and answers nobody until the block ends."""
+        assert self._redis.process is not None
+        self._redis.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._redis.process.send_signal(signal.SIGCONT)
+
     def eventually(self, condition: Callable[[], Value], timeout: float = 20) -> Value:
         """What `condition()` returns, once it is true. Fails when that takes longer than `timeout` seconds.
 
@@ -210,7 +244,7 @@ class World:
 
     def halt(self) -> None:
         """Stop the processes and leave the data to be looked at."""
-        for name in ("web", "scheduler", "worker"):
+        for name in ("web", "scheduler", "worker", "scheduler-twin", "worker-twin"):
             self.stack.kill(name)
 
     def close(self) -> None:

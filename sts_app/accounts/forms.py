@@ -25,7 +25,7 @@ class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no types
     next = HiddenField()
 
 
-class CodeForm(FlaskForm):  # type: ignore[misc]
+class CodeForm(FlaskForm):  # type: ignore[misc]  # see above
     code = StringField(
         "Six-digit code",
         filters=[lambda value: value.replace(" ", "") if value else value],

@@ -126,6 +126,7 @@ def make_admin(email: str, *, actor: str) -> User:
 
 
 def user_by_email(email: str) -> User | None:
+    """The person with this address, however it is capitalised."""
     return db.session.scalar(sa.select(User).where(sa.func.lower(User.email) == email.lower()))
 
 

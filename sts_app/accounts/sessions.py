@@ -50,7 +50,7 @@ def _user_of(secret: str) -> User | None:
     return found
 
 
-@manager.unauthorized_handler  # type: ignore[untyped-decorator]
+@manager.unauthorized_handler  # type: ignore[untyped-decorator]  # see above
 def _sign_in_first() -> Response:
     """Send a visitor to sign in and back; a fragment gets a 401, never a page inside a table cell."""
     if is_htmx() or request.path.startswith("/api/"):
@@ -59,7 +59,7 @@ def _sign_in_first() -> Response:
     return see_other("accounts.sign_in", next=wanted)
 
 
-@manager.needs_refresh_handler  # type: ignore[untyped-decorator]
+@manager.needs_refresh_handler  # type: ignore[untyped-decorator]  # see above
 def _sign_in_again() -> Response:
     toast("Please confirm that it is you before going on.", "info")
     answer: Response = _sign_in_first()

@@ -89,7 +89,7 @@ class StripePayments:
 
     def close(self) -> None:
         """Drop the connections this thread keeps open. The next call opens new ones."""
-        self._http.close()  # type: ignore[no-untyped-call]
+        self._http.close()  # type: ignore[no-untyped-call]  # stripe leaves this one untyped
 
     def open_checkout(self, request: CheckoutRequest, *, key: str) -> Checkout:
         """Open a hosted checkout page; the same key and request return the same page for 24 hours.

@@ -50,6 +50,13 @@ def work_due(now: datetime) -> int:
     return (db.session.scalar(events) or 0) + (db.session.scalar(look_ups) or 0)
 
 
+def events_in_trouble() -> int:
+    """Events whose facts could not be fetched at the last try, or that wait for a person."""
+    failing = sa.and_(WebhookEvent.state == "received", WebhookEvent.tries > 0)
+    statement = sa.select(sa.func.count()).where(sa.or_(failing, WebhookEvent.state == "stuck"))
+    return db.session.scalar(statement) or 0
+
+
 def totals() -> tuple[int, int]:
     """(paid purchases, revenue in cents after refunds)."""
     row = db.session.execute(

@@ -55,6 +55,11 @@ def redis_connection() -> Redis:
     return cast(Redis, current_app.extensions["sts_redis"])
 
 
+def depths() -> dict[str, int]:
+    """How many wake-ups wait in each queue. Raises `RedisError` when Redis does not answer."""
+    return {name: len(Queue(name, connection=redis_connection())) for name in QUEUES}
+
+
 def wake(name: str, *, after: timedelta = timedelta(0)) -> None:
     """Stage a wake-up for the job `jobs.<name>`, now or `after` some time, once this transaction commits."""
     staged = _staged()

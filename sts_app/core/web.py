@@ -51,7 +51,7 @@ class House(Flask):
 
 def init_app(app: Flask) -> None:
     is_local = app.config["STS"].app_env.is_local
-    app.wsgi_app = WhiteNoise(  # type: ignore[method-assign]
+    app.wsgi_app = WhiteNoise(  # type: ignore[method-assign]  # how Flask takes middleware
         app.wsgi_app, root=STATIC, prefix="static", max_age=YEAR, autorefresh=is_local, allow_all_origins=False
     )
     app.jinja_env.undefined = StrictUndefined
@@ -105,7 +105,7 @@ def is_htmx() -> bool:
     return request.headers.get("HX-Request") == "true"
 
 
-def page_or_block(template: str, block: str, *, status: int = 200, **context: Any) -> Response:
+def page_or_block(template: str, block: str, /, *, status: int = 200, **context: Any) -> Response:
     """The whole page, or only its block for htmx. The caller's address may be pushed to the bar."""
     if is_htmx():
         body = render_block(template, block, **context)
@@ -116,7 +116,7 @@ def page_or_block(template: str, block: str, *, status: int = 200, **context: An
     return response
 
 
-def block(template: str, name: str, *, status: int = 200, **context: Any) -> Response:
+def block(template: str, name: str, /, *, status: int = 200, **context: Any) -> Response:
     """One block of a page as a fragment, never cached."""
     response = make_response(render_block(template, name, **context), status)
     response.headers["Cache-Control"] = "no-store"

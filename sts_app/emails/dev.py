@@ -26,7 +26,7 @@ def _headers(**options: object) -> Callable[[View], View]:
     """Give one view headers of its own, the way Flask-Talisman looks for them."""
 
     def mark(view: View) -> View:
-        view.talisman_view_options = options  # type: ignore[attr-defined]
+        view.talisman_view_options = options  # type: ignore[attr-defined]  # where Flask-Talisman looks
         return view
 
     return mark

@@ -21,6 +21,13 @@ def letters_overdue(now: datetime, than: timedelta) -> int:
     return _count(EmailMessage.due(now - than))
 
 
+def letters_in_trouble() -> int:
+    """Letters whose last try went wrong, and those that ended without being sent for certain."""
+    ended = EmailMessage.state.in_((LetterState.FAILED, LetterState.UNSURE))
+    retried = sa.and_(EmailMessage.state == LetterState.QUEUED, EmailMessage.last_error.is_not(None))
+    return _count(sa.or_(ended, retried))
+
+
 def letters_to(user_id: int) -> list[EmailMessage]:
     """Every letter to one person, newest first, without the bodies."""
     statement = sa.select(EmailMessage).where(EmailMessage.user_id == user_id).order_by(EmailMessage.id.desc())

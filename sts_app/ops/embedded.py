@@ -40,7 +40,7 @@ import psycopg
 from psycopg import sql
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
 SHARED = Path("/var/lib/sts-embedded")
@@ -274,7 +274,8 @@ class EmbeddedServer:
             time.sleep(0.01)
 
     def _log(self) -> str:
-        return (self.home / "server.log").read_text(errors="replace")
+        path = self.home / "server.log"
+        return path.read_text(errors="replace") if path.exists() else ""
 
     def _last_words(self) -> str:
         lines = self._log().strip().splitlines()
@@ -297,7 +298,10 @@ class EmbeddedServer:
         if self._user is None:
             return _common_root(parts)
         distribution = importlib.metadata.distribution(self.wheel)
-        digest = hashlib.sha256(f"{distribution.read_text('RECORD')}{platform.machine()}".encode()).hexdigest()[:12]
+        # The wheel's own files and not what installing added, so that every clone on this machine shares one copy.
+        record = [line for line in (distribution.read_text("RECORD") or "").splitlines() if line[:2] != ".."]
+        record = [line for line in record if "__pycache__" not in line and ".dist-info/" not in line]
+        digest = hashlib.sha256("\n".join([*sorted(record), platform.machine()]).encode()).hexdigest()[:12]
         target = SHARED / f"{self.wheel}-{distribution.version}-{digest}"
         if target.exists():
             return target
@@ -538,9 +542,8 @@ class EmbeddedRedis(EmbeddedServer):
     def _answers(self, client: Redis) -> bool:
         try:
             return bool(client.ping())
-        except AuthenticationError:
-            raise LocalFault(f"Port {self.port} is taken by another Redis; free it or choose another.") from None
         except RedisError:
+            # Also when another Redis has the port and refuses our password: ours is about to end.
             return False
 
     def _binary(self) -> Path:

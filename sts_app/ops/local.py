@@ -16,12 +16,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import IO, Self
 
 import click
@@ -86,8 +86,7 @@ class Stack:
         self.postgres: EmbeddedPostgres | None = None
         self.redis: EmbeddedRedis | None = None
         self.env: dict[str, str] = {}
-        self.ended = threading.Event()
-        self.in_a_hurry = threading.Event()
+        self.in_a_hurry = False
         self._given = {name: value for name, value in (env or {}).items() if value.strip()}
         self._throwaway = throwaway
         self._printer = printer
@@ -181,7 +180,7 @@ class Stack:
             running.process.terminate()
         deadline = time.monotonic() + GRACE_SECONDS
         for running in chosen:
-            while running.process.poll() is None and time.monotonic() < deadline and not self.in_a_hurry.is_set():
+            while running.process.poll() is None and time.monotonic() < deadline and not self.in_a_hurry:
                 time.sleep(0.02)
             self.kill(running.name)
 
@@ -261,7 +260,6 @@ class Stack:
                 log.write(line)
                 with self._screen:
                     printer.write(Message("line", line, datetime.now(), name, colour))  # noqa: DTZ005  # wall clock
-        self.ended.set()
 
     def _take_folder(self) -> None:
         """Make sure that this folder is ours alone, also against what an earlier run left behind."""
@@ -391,13 +389,25 @@ class _Asked(Exception):
     """Somebody wants us to stop: Ctrl-C, SIGTERM, or the terminal was closed."""
 
 
-def _when_asked(handler: Callable[[], None]) -> None:
-    for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sent, lambda number, frame: handler())
+class _Signals:
+    """What being asked to stop means at each time: break off, take note, or hurry."""
 
+    def __init__(self, stack: Stack) -> None:
+        self.asked = False
+        self.breaks_off = True
+        self._stack = stack
+        for sent in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sent, self._receive)
 
-def _raise_asked() -> None:
-    raise _Asked
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            self._stack.in_a_hurry = True  # asked once more: wait for nobody
+        self.asked = True
+        # While the store starts, whatever is waited for is broken off. Later a note is enough, and an
+        # exception out of the middle of some library would only be a way to stop badly.
+        if self.breaks_off:
+            self.breaks_off = False
+            raise _Asked
 
 
 def _banner(stack: Stack, seconds: float | None) -> str:
@@ -436,7 +446,7 @@ def _run() -> None:
     port = _chosen_port(named)
     printer = Printer(sys.stdout, width=max(map(len, PROCESSES)))
     stack = Stack(HOME, port=port, env=named, printer=printer)
-    _when_asked(_raise_asked)
+    signals = _Signals(stack)
     try:
         stack.prepare(data=False)
         _refuse_taken(stack.env["WEB_HOST"], port)
@@ -444,14 +454,16 @@ def _run() -> None:
         stack.run("release")
         stack.run("seed", "sts seed")
         stack.start().wait_ready()
+        signals.breaks_off = False
         click.echo(_banner(stack, _seconds_since_command()))
-        while True:
-            stack.ended.wait(1)
+        while not signals.asked:
             stack.refuse_ended()
+            time.sleep(0.2)
+        click.echo("\nStopping ...")
     except _Asked:
         click.echo("\nStopping ...")
     finally:
-        _when_asked(stack.in_a_hurry.set)  # asked once more: wait for nobody
+        signals.breaks_off = False
         stack.close()
 
 

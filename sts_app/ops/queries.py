@@ -10,13 +10,12 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 from flask import current_app
 from redis.exceptions import RedisError
-from rq import Queue
 
 from sts_app.accounts.models import Role, User
 from sts_app.billing import queries as billing
 from sts_app.core import clock
 from sts_app.core.db import db
-from sts_app.core.queue import QUEUES, redis_connection
+from sts_app.core.queue import depths, redis_connection
 from sts_app.emails import queries as emails
 from sts_app.ops.models import Heartbeat
 from sts_app.ops.services import STALE_AFTER, SWEEP, last_run
@@ -70,10 +69,10 @@ def heartbeat(kind: str, now: datetime) -> Check:
 
 def queues() -> Check:
     try:
-        depths = {name: len(Queue(name, connection=redis_connection())) for name in QUEUES}
+        waiting = depths()
     except RedisError:
         return {"status": "degraded"}
-    return {"status": "healthy", "depths": depths}
+    return {"status": "healthy", "depths": waiting}
 
 
 def provisioning_state(now: datetime) -> Check:
@@ -94,6 +93,11 @@ def backlog(now: datetime) -> Check:
         "letters": emails.letters_due(now),
         "lastSweep": swept.isoformat() if swept else None,
     }
+
+
+def vendor(chosen: str, in_trouble: int) -> Check:
+    """How a vendor treats us, by what our rows have seen of it: a question from outside asks no vendor."""
+    return {"status": "degraded" if in_trouble else "healthy", "vendor": chosen, "inTrouble": in_trouble}
 
 
 def admin_exists() -> Check:
@@ -118,8 +122,9 @@ def all_checks() -> dict[str, Check]:
         "backlog": backlog(now),
         "provisioning": provisioning_state(now),
         "adminUser": admin_exists(),
-        "stripe": {"status": "healthy", "vendor": settings.payments_vendor},
-        "resend": {"status": "healthy", "vendor": settings.mail_vendor},
+        "stripe": vendor(settings.payments_vendor, billing.events_in_trouble()),
+        "resend": vendor(settings.mail_vendor, emails.letters_in_trouble()),
+        "tradingview": vendor(settings.provisioning_mode, provisioning.grants_in_trouble()),
     }
 
 

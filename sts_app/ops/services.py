@@ -57,10 +57,12 @@ def claim_slot(name: str, slot: datetime) -> int | None:
 
 
 def finish_run(run_id: int) -> None:
+    """Note that a claimed run came to its end."""
     db.session.execute(sa.update(PeriodicRun).where(PeriodicRun.id == run_id).values(finished_at=clock.now()))
 
 
 def last_run(name: str) -> datetime | None:
+    """When a run of `name` was last begun, finished or not."""
     return db.session.scalar(sa.select(sa.func.max(PeriodicRun.created_at)).where(PeriodicRun.name == name))
 
 

@@ -24,38 +24,38 @@ SLOWEST_POLL = 60
 @login_required  # type: ignore[untyped-decorator]  # flask-login carries no types
 def dashboard() -> ResponseReturnValue:
     """Reads our record and never fulfils anything; a buyer who returns only has the payment looked up sooner."""
-    purchases = billing.purchases_of(current_user.id)
-    bought = None
-    if request.args.get("success") == "true":
-        session_id = request.args.get("session_id", "")
-        bought = next((purchase for purchase in purchases if purchase.session_id == session_id), None)
+    bought = _bought() if request.args.get("success") == "true" else None
     if bought is not None:
         billing_services.look_soon(bought)
-    return render_template(
-        "pages/dashboard.html",
-        purchases=purchases,
-        name=provisioning.current_name(current_user.id),
-        just_bought=bought,
-        **_access(bought, looks=0),
-    )
+    return render_template("pages/dashboard.html", **_standing(bought, looks=0))
 
 
-@bp.get("/dashboard/access")
-@login_required  # type: ignore[untyped-decorator]
-def access() -> ResponseReturnValue:
-    """The access block by itself, for a page that waits. `n` counts the looks and stretches the next wait."""
+@bp.get("/dashboard/standing")
+@login_required  # type: ignore[untyped-decorator]  # see above
+def standing() -> ResponseReturnValue:
+    """What changes by itself, for a page that waits. `n` counts the looks and stretches the next wait."""
     looks = min(max(request.args.get("n", 0, type=int), 0), 1000)
-    session_id = request.args.get("session_id", "")
-    purchases = billing.purchases_of(current_user.id)
-    bought = next((p for p in purchases if p.session_id == session_id), None) if session_id else None
-    return block("pages/dashboard.html", "access", **_access(bought, looks=looks))
+    return block("pages/dashboard.html", "standing", **_standing(_bought(), looks=looks))
 
 
-def _access(bought: Purchase | None, *, looks: int) -> dict[str, Any]:
-    """What the access block shows. `bought` is the purchase whose money the page waits for."""
+def _bought() -> Purchase | None:
+    """The purchase whose payment page this visitor comes from, if it is theirs."""
+    session_id = request.args.get("session_id")
+    if not session_id:
+        return None
+    return next((p for p in billing.purchases_of(current_user.id) if p.session_id == session_id), None)
+
+
+def _standing(bought: Purchase | None, *, looks: int) -> dict[str, Any]:
+    """Access, purchases and the name. The page waits for the money of `bought`, and for access that moves."""
+    access = provisioning.access_of(current_user.id, clock.now())
+    is_unpaid = bought is not None and bought.status == PurchaseStatus.PENDING
     return {
-        "access": provisioning.access_of(current_user.id, clock.now()),
-        "waiting_for": bought.session_id if bought and bought.status == PurchaseStatus.PENDING else None,
+        "access": access,
+        "purchases": billing.purchases_of(current_user.id),
+        "name": provisioning.current_name(current_user.id),
+        "bought": bought,
+        "is_waiting": is_unpaid or any(row.is_moving for row in access),
         "looks": looks,
         "poll_after": poll_after(looks),
     }

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 import structlog
 from flask import current_app
+from sqlalchemy.orm import aliased
 
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
@@ -70,13 +71,16 @@ def claim_next() -> Claim | None:
     settings = current_app.config["STS"]
     while True:
         now = clock.now()
-        first = db.session.scalar(_due(now).limit(1))
+        first = db.session.scalar(_due(now).where(_leads(now)).limit(1))
         if first is None:
             return None
         rows = db.session.scalars(
             _due(now).where(Grant.name_key == first.name_key, Grant.wanted.is_(first.wanted))
         ).all()
-        rows = [row for row in rows if _take_over(row, now)]
+        given_up = [row for row in rows if not _take_over(row, now)]
+        if given_up:
+            _tell_given_up(given_up)
+        rows = [row for row in rows if row not in given_up]
         if rows:
             break
     claim = Claim(
@@ -203,6 +207,21 @@ def _due(now: datetime) -> sa.Select[Grant]:
     )
 
 
+def _leads(now: datetime) -> sa.ColumnElement[bool]:
+    """True of the first due row of each name and direction.
+
+    Only who holds the lock of that row claims the name: two workers who came at once through different
+    rows would share its scripts between them, and make two calls and two letters of one.
+    """
+    earlier = aliased(Grant)
+    return ~sa.exists().where(
+        queries.is_due(now, earlier),
+        earlier.name_key == Grant.name_key,
+        earlier.wanted == Grant.wanted,
+        sa.tuple_(earlier.priority, earlier.paid_at, earlier.id) < sa.tuple_(Grant.priority, Grant.paid_at, Grant.id),
+    )
+
+
 def _take_over(row: Grant, now: datetime) -> bool:
     """Deal with a lease that ran out; False when the pair goes to a person instead."""
     if row.lease_token is None:
@@ -222,13 +241,17 @@ def _take_over(row: Grant, now: datetime) -> bool:
     row.state, row.next_attempt_at = step.state, None
     row.last_reason = "the worker died three times on this row"
     services.open_task(row, row.last_reason)
-    letters.manual_tasks([row], key=f"manual-tasks:{row.id}:{row.cycle}")
-    if row.wanted:
-        for user_id in _people_of(row.name_key):
-            letters.access_failed(
-                user_id, row.name_spelling, key=f"access-failed:{row.id}:{row.cycle}", name_unknown=False
-            )
     return False
+
+
+def _tell_given_up(rows: Sequence[Grant]) -> None:
+    """One letter for what one dead worker left behind, however many scripts that was."""
+    first = rows[0]
+    key = f"{min(row.id for row in rows)}:{first.cycle}"
+    letters.manual_tasks(rows, key=f"manual-tasks:{key}")
+    if first.wanted:
+        for user_id in _people_of(first.name_key):
+            letters.access_failed(user_id, first.name_spelling, key=f"access-failed:{key}", name_unknown=False)
 
 
 def _read(adapter: TradingView, claim: Claim, scripts: Sequence[str], refused: dict[str, str]) -> dict[str, Seen]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from sts_app.catalog.models import Plan, Strategy, StrategyStatus
 from sts_app.core.db import db
@@ -133,7 +134,7 @@ def _last_attempts(grant_ids: Sequence[int]) -> dict[int, ProvisioningAttempt]:
     statement = (
         sa.select(ProvisioningAttempt)
         .where(ProvisioningAttempt.grant_id.in_(grant_ids))
-        .distinct(ProvisioningAttempt.grant_id)
+        .ext(distinct_on(ProvisioningAttempt.grant_id))
         .order_by(ProvisioningAttempt.grant_id, ProvisioningAttempt.id.desc())
     )
     return {attempt.grant_id: attempt for attempt in db.session.scalars(statement)}
@@ -153,8 +154,8 @@ def attempts_of(grant_ids: Sequence[int]) -> dict[int, list[ProvisioningAttempt]
     return found
 
 
-def is_due(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(Grant.next_attempt_at <= now, sa.or_(Grant.leased_until.is_(None), Grant.leased_until <= now))
+def is_due(now: datetime, grant: type[Grant] = Grant) -> sa.ColumnElement[bool]:
+    return sa.and_(grant.next_attempt_at <= now, sa.or_(grant.leased_until.is_(None), grant.leased_until <= now))
 
 
 def grants_due(now: datetime) -> int:
@@ -227,6 +228,12 @@ def entitlements_unannounced(before: datetime, *, limit: int = 500) -> Sequence[
 
 def verified_pairs(grants: Iterable[Grant]) -> frozenset[Pair]:
     return frozenset(Pair(g.name_key, g.script_id) for g in grants if g.state == GrantState.VERIFIED)
+
+
+def grants_in_trouble() -> int:
+    """Pairs whose last try failed and that are tried again."""
+    moving = Grant.state.in_((GrantState.PENDING, GrantState.REVOKING))
+    return db.session.scalar(sa.select(sa.func.count()).where(Grant.failed_tries > 0, moving)) or 0
 
 
 def open_tasks() -> int:

@@ -249,11 +249,13 @@ def turn(grant: Grant, *, wanted: bool, because: str, now: datetime) -> None:
 
 
 def open_job(grant: Grant, because: str) -> None:
+    """Begin the history of what is tried for this cycle of the grant."""
     db.session.add(ProvisioningJob(grant_id=grant.id, cycle=grant.cycle, wanted=grant.wanted, because=because))
     db.session.flush()
 
 
 def close_job(grant: Grant, state: str, now: datetime) -> None:
+    """Say how the tries ended, or that staff have them (`with_staff`). Quiet when no job is open."""
     db.session.execute(
         sa.update(ProvisioningJob)
         .where(ProvisioningJob.grant_id == grant.id, ProvisioningJob.state.in_(("open", "with_staff")))
@@ -272,6 +274,7 @@ def open_task(grant: Grant, because: str) -> None:
 
 
 def close_task(grant: Grant, because: str, now: datetime) -> None:
+    """Take the pair back from the person who was asked. Quiet when nobody was."""
     db.session.execute(
         sa.update(ManualTask)
         .where(ManualTask.grant_id == grant.id, ManualTask.closed_at.is_(None))

@@ -33,7 +33,7 @@ def onboarding() -> ResponseReturnValue:
 
 
 @bp.post("/onboarding")
-@login_required  # type: ignore[untyped-decorator]
+@login_required  # type: ignore[untyped-decorator]  # see above
 @limiter.limit("10 per minute")
 def onboarding_post() -> ResponseReturnValue:
     """Check the name with TradingView, then keep it, the person's name and what they agreed to."""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
 
 from sts_app.catalog.models import Plan
+from sts_app.core import clock
 from sts_app.core.db import transaction
 from sts_app.core.store import store_for
+from sts_app.emails.models import EmailMessage
+from sts_app.ops.invariants import broken
+from tests.conftest import refuse_broken
 
 
 @pytest.mark.parametrize("turn", [1, 2])
@@ -66,3 +71,21 @@ def test_the_network_is_shut():
 def test_a_post_without_a_token_is_refused_and_with_one_is_not(client):
     assert client.post("/sign-in", data={"email": "not an address"}, csrf=False).status_code == 400
     assert client.post("/sign-in", data={"email": "not an address"}).status_code != 400
+
+
+@pytest.mark.breaks_invariants
+def test_a_broken_invariant_fails_the_test_that_broke_it(db, request):
+    db.session.execute(sa.text("ALTER TABLE email_message DROP CONSTRAINT ck_email_message_secret_blank_when_done"))
+    letter = EmailMessage(
+        key="k", kind="sign_in", sender="a@b.test", to_address="c@d.test", subject="s", text="to be read", html="",
+        secret=True, state="sent", sent_at=clock.now(),
+    )  # fmt: skip
+    db.session.add(letter)
+    db.session.commit()
+
+    offenders = broken(db.session.connection(), workers_alive=False)
+
+    assert list(offenders) == ["no secret letter kept after it was sent"]
+    with pytest.raises(pytest.fail.Exception, match="no secret letter kept"):
+        refuse_broken(SimpleNamespace(get_closest_marker=lambda name: None), offenders)
+    refuse_broken(request.node, offenders)
