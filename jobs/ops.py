@@ -17,7 +17,7 @@ log = structlog.get_logger()
 
 @job
 def sweep() -> None:
-    _once("ops.sweep", services.sweep)
+    _once("ops.sweep", _sweep)
 
 
 @job
@@ -27,7 +27,7 @@ def rescue_sweep() -> None:
         run_id = services.claim_rescue_sweep()
     if run_id is not None:
         log.warning("ops.rescue_sweep")
-        services.sweep()
+        _sweep()
         with transaction():
             services.finish_run(run_id)
 
@@ -44,6 +44,14 @@ def tidy() -> None:
             services.tidy()
 
     _once("ops.tidy", deed)
+
+
+def _sweep() -> None:
+    """Wake first: what is due must not wait for what is only looked over, and may fail."""
+    with transaction():
+        services.wake_for_due()
+    with transaction():
+        services.keep_in_step()
 
 
 def _check_invariants() -> None:

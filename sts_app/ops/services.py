@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sts_app.accounts.models import LoginToken, UserSession
 from sts_app.billing import queries as billing
 from sts_app.core import clock
-from sts_app.core.db import db, transaction
+from sts_app.core.db import db
 from sts_app.core.queue import redis_connection, wake
 from sts_app.emails import queries as emails
 from sts_app.ops.models import Heartbeat, PeriodicRun
@@ -30,20 +30,22 @@ KEEP_TOKENS = timedelta(hours=24)
 SWEEP = "ops.sweep"
 
 
-def sweep() -> None:
+def wake_for_due() -> None:
     """Wake a worker for whatever is due and was not waited for: the guarantee behind every wake-up."""
     now = clock.now()
-    with transaction():
-        provisioning_services.keep_in_step()
-    with transaction():
-        for job, due in (
-            ("billing.work", billing.work_due(now)),
-            ("provisioning.work", provisioning.grants_due(now)),
-            ("emails.work", emails.letters_due(now)),
-        ):
-            if due:
-                log.info("ops.sweep_found", job=job, due=due)
-                wake(job)
+    for job, due in (
+        ("billing.work", billing.work_due(now)),
+        ("provisioning.work", provisioning.grants_due(now)),
+        ("emails.work", emails.letters_due(now)),
+    ):
+        if due:
+            log.info("ops.sweep_found", job=job, due=due)
+            wake(job)
+
+
+def keep_in_step() -> None:
+    """Let each room put right what time alone has changed."""
+    provisioning_services.keep_in_step()
 
 
 def claim_slot(name: str, slot: datetime) -> int | None:
