@@ -32,7 +32,7 @@ ENV = {
     "SECRET_KEY": "a key for tests that guards nothing but tests",
     "STRIPE_WEBHOOK_SECRET": "whsec_for_tests",
     "HEALTH_TOKEN": "health-token-for-tests",
-    "ADMIN_EMAIL": "sam@staff.test",
+    "ADMIN_EMAIL": "sam@staff.example",
     "EMAIL_FROM": "STS Strategies <hello@sts.example>",
     "LOG_LEVEL": "INFO",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, render_template, request, session
 from flask.typing import ResponseReturnValue
-from flask_login import current_user
+from flask_login import current_user, login_fresh
 
 from sts_app.accounts import services, sessions
 from sts_app.accounts.forms import CodeForm, SignInForm
@@ -21,9 +21,10 @@ LETTERS_PER_ADDRESS = "5 per 15 minutes"
 @bp.get("/sign-in")
 def sign_in() -> ResponseReturnValue:
     next_path = own_path(request.args.get("next"))
-    if current_user.is_authenticated:
+    if current_user.is_authenticated and login_fresh():
         return see_other(next_path or "pages.dashboard")
-    form = SignInForm(formdata=None, next=next_path or "")
+    email = current_user.email if current_user.is_authenticated else ""
+    form = SignInForm(formdata=None, next=next_path or "", email=email)
     return render_template("accounts/sign_in.html", form=form)
 
 

@@ -8,7 +8,7 @@ from flask_login import current_user
 
 from sts_app.admin import queries
 from sts_app.core.errors import NotThere, SignInFirst, StaffOnly
-from sts_app.core.web import is_htmx, own_path, page_or_block, see_other
+from sts_app.core.web import is_htmx, own_path, page_or_block, row_number, see_other
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 
@@ -38,7 +38,7 @@ def access() -> ResponseReturnValue:
     """Every grant with its tries, newest first; searched by e-mail, TradingView name or strategy."""
     search = request.args.get("q", "").strip()[:100]
     state = request.args.get("state", "")
-    before = request.args.get("before", type=int)
+    before = request.args.get("before", type=row_number)
     rows, following = queries.grants(search=search, state=state, before=before, limit=PAGE)
     return page_or_block(
         "admin/access.html",

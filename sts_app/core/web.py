@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
+from wsgiref.headers import Headers
 
 import structlog
 from flask import Flask, Response, current_app, flash, g, make_response, redirect, render_template, request, url_for
@@ -17,12 +18,13 @@ from jinja2 import Environment, StrictUndefined
 from jinja2_fragments.flask import render_block
 from markupsafe import Markup
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import IntegerConverter, Map
 from werkzeug.wrappers import Response as BaseResponse
 from whitenoise import WhiteNoise
 
 from sts_app.core import db as database
 from sts_app.core import money
-from sts_app.core.errors import NotThere, Refusal, SlowDown
+from sts_app.core.errors import FixInput, NotThere, Refusal, SlowDown
 
 log = structlog.get_logger()
 
@@ -30,6 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STATIC = ROOT / "static"
 TEMPLATES = ROOT / "templates"
 YEAR = 365 * 24 * 3600
+LARGEST_ROW_NUMBER = 2**63 - 1
 
 
 class House(Flask):
@@ -52,18 +55,44 @@ class House(Flask):
 def init_app(app: Flask) -> None:
     is_local = app.config["STS"].app_env.is_local
     app.wsgi_app = WhiteNoise(  # type: ignore[method-assign]  # how Flask takes middleware
-        app.wsgi_app, root=STATIC, prefix="static", max_age=YEAR, autorefresh=is_local, allow_all_origins=False
+        app.wsgi_app,
+        root=STATIC,
+        prefix="static",
+        max_age=YEAR,
+        autorefresh=is_local,
+        allow_all_origins=False,
+        add_headers_function=_static_headers,
     )
+    app.url_map.converters["int"] = RowNumber
     app.jinja_env.undefined = StrictUndefined
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(ui=Macros(app.jinja_env), static_url=static_url, is_htmx=is_htmx)
     app.jinja_env.filters.update(money=money.as_money, moment=money.as_moment)
     app.before_request(_name_the_request)
+    app.before_request(_refuse_nul)
     app.after_request(_say_the_request)
     app.register_error_handler(Refusal, _refuse)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(Exception, _unforeseen)
+
+
+def row_number(text: str) -> int:
+    """The number of a row as an address gives it, for `request.args.get(..., type=row_number)`.
+
+    Raises ValueError for what is no number, and for what no row can have.
+    """
+    number = int(text)
+    if not 0 < number <= LARGEST_ROW_NUMBER:
+        raise ValueError("no row has this number")
+    return number
+
+
+class RowNumber(IntegerConverter):
+    """`<int:...>` in an address: beyond the largest number of a row there is nothing, and no error either."""
+
+    def __init__(self, map: Map) -> None:
+        super().__init__(map, max=LARGEST_ROW_NUMBER)
 
 
 class Macros:
@@ -99,6 +128,11 @@ def static_url(path: str) -> str:
     """The address of a static file with its content's hash, so that it may be cached for a year."""
     stamp = _content_hash(path, (STATIC / path).stat().st_mtime_ns)
     return f"/static/{path}?v={stamp}"
+
+
+def _static_headers(headers: Headers, path: str, url: str) -> None:
+    """Static files are answered before the guards of `core.security` are reached."""
+    headers["X-Content-Type-Options"] = "nosniff"
 
 
 def is_htmx() -> bool:
@@ -163,6 +197,14 @@ def _name_the_request() -> None:
     g.request_id = given if re.fullmatch(r"[A-Za-z0-9_-]{8,64}", given) else uuid4().hex
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _refuse_nul() -> None:
+    """PostgreSQL stores no NUL, and nobody's address or search holds one. Forms look for themselves."""
+    if "\x00" in request.path:
+        raise NotThere
+    if any("\x00" in text for pair in request.args.items(multi=True) for text in pair):
+        raise FixInput("This address holds a character that cannot be read.")
 
 
 def _say_the_request(response: Response) -> Response:

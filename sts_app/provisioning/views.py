@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template, request
+from flask import Blueprint, current_app, render_template, request
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, login_required
+from flask_login import current_user, login_fresh, login_required
 
 from sts_app.accounts import services as accounts
 from sts_app.core.db import checkpoint
@@ -23,6 +23,8 @@ UNKNOWN_NAME = "TradingView does not know this name. Please look it up on your T
 @login_required  # type: ignore[untyped-decorator]  # flask-login carries no types
 def onboarding() -> ResponseReturnValue:
     current = queries.current_name(current_user.id)
+    if current is not None and not login_fresh():
+        return _confirm_first()
     form = OnboardingForm(
         formdata=None,
         name=current_user.name,
@@ -37,6 +39,8 @@ def onboarding() -> ResponseReturnValue:
 @limiter.limit("10 per minute")
 def onboarding_post() -> ResponseReturnValue:
     """Check the name with TradingView, then keep it, the person's name and what they agreed to."""
+    if queries.current_name(current_user.id) is not None and not login_fresh():
+        return _confirm_first()
     form = OnboardingForm()
     if not form.validate_on_submit():
         return page_or_block("provisioning/onboarding.html", "form", status=422, form=form)
@@ -59,3 +63,9 @@ def onboarding_post() -> ResponseReturnValue:
     if check.outcome is not NameOutcome.VALID:
         toast("TradingView could not be asked just now; your name is checked again before you pay.", "info")
     return see_other(own_path(form.next.data) or "pages.dashboard")
+
+
+def _confirm_first() -> ResponseReturnValue:
+    """Access follows the name, so a browser that was merely remembered must prove who is there before it changes."""
+    answer: ResponseReturnValue = current_app.login_manager.needs_refresh()  # type: ignore[attr-defined]  # flask-login's
+    return answer
