@@ -12,7 +12,7 @@ def test_a_world_serves_its_seeded_catalog(world):
 
     assert requests.get(f"{world.url}/health/ready", timeout=5).status_code == 200
     assert world.sql("SELECT count(*) FROM strategy")[0][0] >= 6
-    assert world.sql("SELECT 1 FROM users WHERE email = :email", email="sam@staff.test")
+    assert world.sql("SELECT 1 FROM users WHERE email = :email", email="sam@staff.example")
 
 
 def test_a_killed_worker_leaves_no_process_and_comes_back(world):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 from flask import Flask
-from werkzeug.routing import Rule
+from werkzeug.routing import IntegerConverter, Rule
 
 from sts_app import create_app
 from sts_app.core.security import csrf, limiter
@@ -65,7 +65,7 @@ def another(settings: Settings) -> Iterator[Flask]:
 def sample(rule: Rule) -> str:
     """An address of this rule, about a thing that is not there."""
     values = {
-        name: 987654321 if type(converter).__name__ == "IntegerConverter" else "nothing-by-this-name"
+        name: 987654321 if isinstance(converter, IntegerConverter) else "nothing-by-this-name"
         for name, converter in rule._converters.items()
     }
     return rule.build(values)[1]
