@@ -53,6 +53,7 @@ def house(payments: SimulatedPayments) -> Flask:
     app.extensions["sts_payments"] = payments
     # The frame links to rooms that are not in this house.
     app.url_build_error_handlers.append(lambda error, endpoint, values: f"/elsewhere/{endpoint}")
+    app.jinja_env.globals["current_user"] = SimpleNamespace(is_authenticated=False)
     return app
 
 

@@ -1,0 +1,85 @@
+"""`sts admin`: who is staff, and a way in when no letter can be sent."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner, Result
+
+from sts_app import cli
+from sts_app.accounts.models import LoginToken, Role, User
+from sts_app.audit.models import AuditLog
+from sts_app.core.db import db as database
+from tests.builders import count, mallory
+
+
+@pytest.fixture
+def sts(app, db, monkeypatch):
+    """Run a command of `sts` in this app."""
+    monkeypatch.setattr(cli.main, "create_app", lambda: app)
+
+    def sts(*words: str) -> Result:
+        database.session.commit()
+        result = CliRunner().invoke(cli.main, words)
+        database.session.expire_all()
+        return result
+
+    return sts
+
+
+def test_grant_makes_the_account_and_the_role(sts):
+    result = sts("admin", "grant", "new@staff.example")
+
+    assert (result.exit_code, result.output) == (0, "new@staff.example is an admin.\n")
+    assert database.session.scalars(sa.select(User)).one().role == Role.ADMIN
+
+
+def test_grant_raises_somebody_who_is_there_ignoring_case(sts, alice):
+    assert sts("admin", "grant", "ALICE@customers.example").exit_code == 0
+
+    assert database.session.get_one(User, alice.id).is_staff
+    assert count(User) == 1
+
+
+def test_grant_twice_is_once_and_audited_once(sts):
+    sts("admin", "grant", "new@staff.example")
+    assert sts("admin", "grant", "new@staff.example").exit_code == 0
+
+    lines = database.session.scalars(sa.select(AuditLog).where(AuditLog.action == "accounts.admin_granted")).all()
+    assert [line.actor for line in lines] == ["cli"]
+
+
+@pytest.mark.parametrize("email", ["", "sam", "sam@", "a b@staff.example", "sam@staff.example\x00", "x" * 500, "-"])
+@pytest.mark.parametrize("command", ["grant", "link"])
+def test_what_is_no_address_gets_a_sentence(sts, command, email):
+    result = sts("admin", command, "--", email)
+
+    assert result.exit_code == 2
+    assert "is not an e-mail address" in result.output
+    assert "Traceback" not in result.output
+    assert count(User) == 0
+
+
+def test_link_prints_an_address_that_signs_staff_in_once(sts, client):
+    sts("admin", "grant", "new@staff.example")
+
+    result = sts("admin", "link", "new@staff.example")
+
+    path = urlsplit(result.output.strip()).path
+    assert client.get(path).status_code == 200
+    assert client.post(path).location == "/admin"
+    assert client.get("/admin/").status_code == 200
+    assert client.post(path).status_code == 410
+
+
+@pytest.mark.parametrize("email", ["mallory@nowhere.example", "nobody@nowhere.example"])
+def test_link_is_for_staff_only(sts, email):
+    mallory()
+
+    result = sts("admin", "link", email)
+
+    assert result.exit_code == 1
+    assert "No member of the staff has this address; `sts admin grant` makes one." in result.output
+    assert count(LoginToken) == 0

@@ -1,0 +1,48 @@
+"""A clock that stands, Alice ready to buy, and a simulated Stripe that rings the webhook's own view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import time_machine
+from flask import Flask
+
+from sts_app.accounts.models import User
+from sts_app.billing.simulated import SimulatedPayments
+from sts_app.catalog.models import Plan
+from sts_app.core.store import Store
+from tests import builders
+
+
+@pytest.fixture
+def clock() -> Iterator[time_machine.Traveller]:
+    """For `usefixtures`, so that it stands before the database does and until after it."""
+    with builders.stopped_clock() as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def vendor(db) -> Store:
+    return builders.vendor()
+
+
+@pytest.fixture
+def plan(db) -> Plan:
+    return builders.lifetime()
+
+
+@pytest.fixture
+def alice(db, vendor) -> User:
+    return builders.named(builders.alice(), "Anna")
+
+
+@pytest.fixture
+def bob(db, vendor) -> User:
+    return builders.named(builders.bob(), "Bobby")
+
+
+@pytest.fixture
+def till(app: Flask, db) -> SimulatedPayments:
+    """Stripe. Its events reach the webhook through a visitor of their own, who has no cookie."""
+    return builders.cashier(builders.rings(app.test_client()))

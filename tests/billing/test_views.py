@@ -1,0 +1,337 @@
+"""The checkout's one button, on good days and on the neighbours' bad days."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+from flask.testing import FlaskClient
+
+from sts_app.billing import services
+from sts_app.billing.gateway import Refused
+from sts_app.billing.models import Purchase
+from sts_app.billing.simulated import Fault, behave, misbehave
+from sts_app.catalog.models import Plan
+from sts_app.core import clock as time_source
+from sts_app.core.db import db as database
+from sts_app.provisioning import simulated as simulated_tradingview
+from sts_app.provisioning.models import TradingViewName
+from sts_app.provisioning.simulated import calls
+from tests.builders import count, enter, mallory, open_page, work
+
+pytestmark = pytest.mark.usefixtures("clock")
+TV = simulated_tradingview.Fault
+
+
+@pytest.fixture
+def buyer(client, alice, plan, till) -> FlaskClient:
+    """A browser in which Alice is signed in."""
+    enter(client, alice)
+    return client
+
+
+def purchases() -> list[Purchase]:
+    statement = sa.select(Purchase).order_by(Purchase.id).execution_options(populate_existing=True)
+    return list(database.session.scalars(statement))
+
+
+def unverify(user) -> None:
+    database.session.execute(
+        sa.update(TradingViewName).where(TradingViewName.user_id == user.id).values(verified_at=None)
+    )
+    database.session.commit()
+
+
+class TestOnTheWay:
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_a_stranger_signs_in_first_and_comes_back(self, client, plan, till, method):
+        answer = getattr(client, method)("/checkout")
+
+        assert answer.status_code == 303
+        assert answer.location == "/sign-in?next=/checkout"
+        assert count(Purchase) == 0
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_who_has_no_tradingview_name_is_asked_for_it_first(self, client, plan, till, method):
+        enter(client, mallory())
+
+        answer = getattr(client, method)("/checkout")
+
+        assert answer.location == "/onboarding?next=/checkout"
+        assert count(Purchase) == 0
+
+    def test_who_agreed_to_older_texts_reads_the_new_ones_first(self, buyer, alice):
+        alice.texts_version = "2020-01-01"
+        database.session.commit()
+
+        assert buyer.post("/checkout").location == "/onboarding?next=/checkout"
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_an_owner_is_told_so_and_not_charged(self, buyer, alice, plan, till, method):
+        till.pay(open_page(alice, plan).session_id)
+        work("billing")
+
+        answer = getattr(buyer, method)("/checkout")
+
+        assert answer.location == "/dashboard"
+        assert "You already own lifetime access" in buyer.get("/dashboard").text
+        assert count(Purchase) == 1
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_a_closed_shop_sells_nothing(self, buyer, method):
+        database.session.execute(sa.update(Plan).values(active=False))
+
+        answer = getattr(buyer, method)("/checkout")
+
+        assert answer.status_code == 503
+        assert "not selling at this moment" in answer.text
+        assert count(Purchase) == 0
+
+    def test_the_page_shows_what_is_bought_for_whom_and_the_price(self, buyer):
+        page = buyer.get("/checkout")
+
+        assert page.status_code == 200
+        for words in ("$99.00", "Anna", "alice@customers.example"):
+            assert words in page.text
+        assert count(Purchase) == 0
+
+
+class TestPressing:
+    def test_the_button_leads_to_the_payment_page(self, buyer, till):
+        answer = buyer.post("/checkout")
+
+        [purchase] = purchases()
+        assert answer.status_code == 303
+        assert answer.location == purchase.checkout_url
+        assert till.look_up(purchase.session_id).purchase_ref == purchase.ref
+
+    def test_a_second_click_finds_the_same_page(self, buyer, till):
+        first, second = buyer.post("/checkout"), buyer.post("/checkout")
+
+        assert second.location == first.location
+        assert len(purchases()) == len(till.checkouts()) == 1
+
+    def test_a_script_is_sent_there_by_a_header(self, buyer):
+        answer = buyer.post("/checkout", headers={"HX-Request": "true"})
+
+        assert answer.status_code == 204
+        assert answer.headers["HX-Redirect"] == purchases()[0].checkout_url
+
+    def test_without_the_forms_token_nothing_happens(self, buyer):
+        answer = buyer.post("/checkout", csrf=False)
+
+        assert answer.status_code == 400
+        assert purchases() == []
+
+    def test_the_purchase_is_looked_after_from_now_on(self, buyer):
+        buyer.post("/checkout")
+
+        assert purchases()[0].next_look_up_at == time_source.now() + timedelta(minutes=1)
+
+
+class TestTheName:
+    def test_a_name_verified_within_a_day_is_trusted(self, buyer, vendor, clock):
+        clock.shift(timedelta(hours=23))
+
+        assert buyer.post("/checkout").status_code == 303
+        assert calls(vendor) == {}
+
+    def test_an_older_one_is_asked_for_again(self, buyer, vendor):
+        yesterday = time_source.now() - timedelta(hours=24)
+        database.session.execute(sa.update(TradingViewName).values(verified_at=yesterday))
+
+        assert buyer.post("/checkout").status_code == 303
+        assert calls(vendor) == {"find_name": 1}
+
+    def test_a_name_tradingview_does_not_know_any_more_is_caught_before_the_money_moves(self, buyer, alice):
+        database.session.execute(sa.update(TradingViewName).values(spelling="unknown_anna", name_key="unknown_anna"))
+        unverify(alice)
+
+        answer = buyer.post("/checkout")
+
+        assert answer.status_code == 400
+        assert "TradingView does not know your TradingView name any more" in answer.text
+        assert purchases() == []
+
+    def test_a_name_that_could_not_be_checked_before_is_checked_now(self, buyer, alice):
+        unverify(alice)
+
+        assert buyer.post("/checkout").status_code == 303
+        assert database.session.scalars(sa.select(TradingViewName)).one().verified_at == time_source.now()
+
+    @pytest.mark.parametrize("fault", [TV.READS_FAIL, TV.DEAD_SESSION])
+    def test_while_tradingview_is_away_an_unverified_name_must_wait(self, buyer, alice, vendor, fault):
+        unverify(alice)
+        simulated_tradingview.misbehave(vendor, fault)
+
+        answer = buyer.post("/checkout")
+
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+        assert "could not be checked. Nothing was charged" in answer.text
+        assert purchases() == []
+
+    def test_while_tradingview_is_away_a_name_verified_before_goes_on(self, buyer, vendor):
+        long_ago = time_source.now() - timedelta(days=40)
+        database.session.execute(sa.update(TradingViewName).values(verified_at=long_ago))
+        simulated_tradingview.misbehave(vendor, TV.READS_FAIL)
+
+        assert buyer.post("/checkout").status_code == 303
+        assert calls(vendor) == {"find_name": 1}
+
+    def test_manual_mode_takes_a_name_nobody_can_check(self, app, buyer, alice, monkeypatch):
+        unverify(alice)
+        monkeypatch.setitem(app.extensions, "sts_tradingview", None)
+
+        assert buyer.post("/checkout").status_code == 303
+
+
+class TestStripeIsAway:
+    def test_the_buyer_is_asked_to_try_again_and_nothing_is_lost(self, buyer, till):
+        misbehave(till.store, Fault.API_DOWN)
+
+        answer = buyer.post("/checkout")
+
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+        assert "Nothing was charged" in answer.text
+        [purchase] = purchases()
+        assert (purchase.status, purchase.session_id, purchase.checkout_url) == ("PENDING", None, None)
+
+    def test_the_next_click_opens_the_page_of_the_same_purchase(self, buyer, till):
+        misbehave(till.store, Fault.API_DOWN)
+        buyer.post("/checkout")
+        behave(till.store)
+
+        answer = buyer.post("/checkout")
+
+        [purchase] = purchases()
+        assert answer.location == purchase.checkout_url
+        assert till.look_up(purchase.session_id).purchase_ref == purchase.ref
+
+    def test_a_page_whose_answer_was_lost_is_found_again_by_its_key(self, buyer, till, monkeypatch):
+        """Stripe opened it; our answer got lost with the process. The same key gives the same page."""
+        honest = till.open_checkout
+
+        def crash(request, *, key):
+            honest(request, key=key)
+            raise RuntimeError("the process died here")
+
+        monkeypatch.setattr(till, "open_checkout", crash)
+        with pytest.raises(RuntimeError):
+            buyer.post("/checkout")
+        monkeypatch.setattr(till, "open_checkout", honest)
+
+        buyer.post("/checkout")
+
+        assert len(till.checkouts()) == 1
+
+    def test_a_page_refused_is_asked_for_with_a_new_key_next_time(self, buyer, till, monkeypatch):
+        asked = []
+
+        def refuse(request, *, key):
+            asked.append(key)
+            raise Refused("parameter_invalid")
+
+        monkeypatch.setattr(till, "open_checkout", refuse)
+
+        answers = [buyer.post("/checkout") for _ in range(2)]
+
+        assert {answer.status_code for answer in answers} == {503}
+        [purchase] = purchases()
+        assert asked == [f"checkout-{purchase.ref}-1", f"checkout-{purchase.ref}-2"]
+
+
+class TestOldPage:
+    """A day later the payment page is closed. Before another opens, how it ended is looked up."""
+
+    @pytest.fixture
+    def old(self, buyer, alice, till, clock) -> Purchase:
+        misbehave(till.store, Fault.DROP)
+        buyer.post("/checkout")
+        clock.shift(services.CHECKOUT_LASTS)
+        enter(buyer, alice)
+        return purchases()[0]
+
+    def test_one_that_nobody_paid_is_closed_and_a_new_one_opened(self, buyer, old):
+        answer = buyer.post("/checkout")
+
+        first, second = purchases()
+        assert (first.status, second.status) == ("EXPIRED", "PENDING")
+        assert answer.location == second.checkout_url != first.checkout_url
+
+    def test_one_that_was_paid_charges_nobody_twice(self, buyer, till, clock, old):
+        clock.shift(timedelta(minutes=-1))
+        till.pay(old.session_id)
+        clock.shift(timedelta(minutes=1))
+
+        answer = buyer.post("/checkout")
+
+        assert answer.status_code == 409
+        assert "nothing was charged" in answer.text
+        assert [purchase.status for purchase in purchases()] == ["COMPLETED"]
+
+    def test_while_stripe_is_away_nothing_is_opened(self, buyer, till, old):
+        misbehave(till.store, Fault.API_DOWN)
+
+        assert buyer.post("/checkout").status_code == 503
+        assert [purchase.status for purchase in purchases()] == ["PENDING"]
+
+    def test_one_that_was_never_opened_is_asked_for_with_a_new_date(self, buyer, alice, till, clock):
+        misbehave(till.store, Fault.API_DOWN)
+        buyer.post("/checkout")
+        behave(till.store)
+        clock.shift(services.CHECKOUT_LASTS)
+        enter(buyer, alice)
+
+        answer = buyer.post("/checkout")
+
+        [purchase] = purchases()
+        assert answer.location == purchase.checkout_url
+        assert purchase.checkout_expires_at == time_source.now() + services.CHECKOUT_LASTS
+
+
+class TestComingBack:
+    def test_the_dashboard_finds_a_payment_that_nobody_told_us_of(self, buyer, till):
+        misbehave(till.store, Fault.DROP)
+        buyer.post("/checkout")
+        [purchase] = purchases()
+        till.pay(purchase.session_id)
+
+        page = buyer.get("/dashboard", query_string={"success": "true", "session_id": purchase.session_id})
+        work("billing")
+
+        assert page.status_code == 200
+        assert purchases()[0].status == "COMPLETED"
+
+    def test_somebody_elses_session_id_says_and_does_nothing(self, buyer, bob, plan, till):
+        misbehave(till.store, Fault.DROP)
+        bobs = open_page(bob, plan)
+        due = bobs.next_look_up_at
+
+        page = buyer.get("/dashboard", query_string={"success": "true", "session_id": bobs.session_id})
+
+        assert page.status_code == 200
+        assert purchases()[0].next_look_up_at == due
+
+    def test_coming_back_fulfils_nothing_by_itself(self, buyer, till):
+        buyer.post("/checkout")
+        [purchase] = purchases()
+
+        buyer.get("/dashboard", query_string={"success": "true", "session_id": purchase.session_id})
+        work("billing")
+
+        assert purchases()[0].status == "PENDING"
+
+
+def test_a_request_is_replayed_as_it_was_stored(alice, plan, till):
+    """A key with other parameters is an error at Stripe, so a changed price must not change the call."""
+    purchase = services.open_purchase(alice, plan)
+    before, key = services.checkout_request(purchase)
+    plan.price_cents = 19_900
+    database.session.flush()
+
+    again, same_key = services.checkout_request(services.open_purchase(alice, plan))
+
+    assert (again, same_key) == (before, key)
+    assert replace(again, amount_cents=19_900) != before

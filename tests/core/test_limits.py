@@ -1,0 +1,88 @@
+"""How often one may knock. Limits are off in the other tests, so these have a house of their own."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from sts_app import create_app
+from sts_app.core.security import limiter
+from sts_app.settings import load
+from tests.builders import event, signed
+from tests.world import ENV
+
+AWAY = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def house(app, servers, request):
+    """A house with limits and without a database: what is limited is stopped before it needs one."""
+    url = getattr(request, "param", servers.redis_url)
+    url = servers.redis_url if url == "redis" else url
+    with Redis.from_url(servers.redis_url) as redis:
+        redis.flushdb()
+    env = {"APP_ENV": "development", "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "REDIS_URL": url}
+    house = create_app(load({**ENV, **env, "LOG_LEVEL": "ERROR"}))
+    house.config.update(WTF_CSRF_ENABLED=False)
+    yield house
+    limiter.enabled = False
+
+
+def knocks(visitor, times, path="/sign-in", **call):
+    return [visitor.post(path, **call) for _ in range(times)]
+
+
+@pytest.mark.parametrize(
+    "house", [pytest.param("redis", id="in Redis"), pytest.param(AWAY, id="Redis away")], indirect=True
+)
+def test_the_sixth_letter_in_a_quarter_of_an_hour_has_to_wait(house):
+    answers = knocks(house.test_client(), 6, data={"email": "no address"})
+
+    assert [answer.status_code for answer in answers] == [422] * 5 + [429]
+    assert "too many tries in a short time" in answers[-1].text
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 900
+
+
+def test_an_address_is_limited_wherever_it_is_asked_for(house):
+    visitor = house.test_client()
+    answers = [
+        visitor.post("/sign-in", data={"email": typed}, environ_base={"REMOTE_ADDR": f"198.51.100.{number}"})
+        for number, typed in enumerate(
+            ["no address", "NO ADDRESS", " no address", "no address ", "No Address", "no address"]
+        )
+    ]
+
+    assert [answer.status_code for answer in answers] == [422] * 5 + [429]
+
+
+def test_another_visitor_is_not_kept_waiting(house):
+    knocks(house.test_client(), 6, data={"email": "no address"})
+
+    other = house.test_client().post(
+        "/sign-in", data={"email": "another"}, environ_base={"REMOTE_ADDR": "198.51.100.7"}
+    )
+
+    assert other.status_code == 422
+
+
+def test_who_sends_bad_signatures_is_slowed_down(house):
+    answers = knocks(house.test_client(), 21, "/api/webhooks/stripe", data="{}")
+
+    assert [answer.status_code for answer in answers] == [400] * 20 + [429]
+    assert answers[-1].json["error"]["code"] == "RATE_LIMIT"
+
+
+def test_a_rightly_signed_event_is_never_limited(house):
+    """Refused, it would be lost. Here it fails for want of a database, which Stripe answers by coming back."""
+    visitor = house.test_client()
+    knocks(visitor, 21, "/api/webhooks/stripe", data="{}")
+    with house.app_context():
+        call = signed(event())
+
+    assert visitor.post("/api/webhooks/stripe", **call).status_code == 500
+
+
+def test_health_is_never_limited(house):
+    visitor = house.test_client()
+
+    assert {visitor.get("/health").status_code for _ in range(100)} == {200}

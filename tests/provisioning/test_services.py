@@ -1,0 +1,496 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from sts_app.audit.models import AuditLog
+from sts_app.catalog.models import Plan, StrategyStatus
+from sts_app.core import clock as time_source
+from sts_app.core.db import db as database
+from sts_app.core.queue import WakeUp, drop_staged, staged_wake_ups
+from sts_app.provisioning import queries, services
+from sts_app.provisioning.gateway import NeedsCustomer, NeedsStaff, TryLater
+from sts_app.provisioning.models import Entitlement, Grant, ManualTask, ProvisioningJob
+from sts_app.provisioning.services import NameOutcome, NameTaken, Priority
+from sts_app.provisioning.simulated import Fault, calls, misbehave
+from tests.builders import count, entitled, grants, holders, kinds, letters, named, strategy, work
+
+NOW_WAKE = WakeUp("provisioning.work", timedelta(0))
+
+
+def states(name=None) -> set[str]:
+    return {grant.state for grant in grants(name)}
+
+
+class TestEntitle:
+    def test_makes_every_script_of_the_plan_wanted_and_due_at_once(self, alice, plan, vendor):
+        entitled(alice, plan)
+
+        assert len(grants("anna")) == 6
+        assert {(g.wanted, g.state, g.next_attempt_at) for g in grants()} == {(True, "pending", time_source.now())}
+        assert NOW_WAKE in staged_wake_ups()
+
+    def test_twice_from_one_source_is_once(self, alice, plan, vendor):
+        entitled(alice, plan, "purchase:1")
+
+        again = services.entitle(alice.id, plan, source="purchase:1", paid_at=time_source.now(), actor="system")
+
+        assert again is None
+        assert (count(Entitlement), count(Grant), count(ProvisioningJob)) == (1, 6, 6)
+
+    def test_a_second_reason_changes_no_pair(self, alice, plan, vendor):
+        entitled(alice, plan, "purchase:1")
+        drop_staged()
+
+        entitled(alice, plan, "gift:1")
+
+        assert {g.cycle for g in grants()} == {1}
+        assert staged_wake_ups() == ()
+
+    def test_a_buyer_without_a_name_is_served_when_there_is_one(self, bob, plan, vendor):
+        entitled(bob, plan)
+        assert grants() == []
+
+        named(bob, "Bobby")
+
+        assert len(grants("bobby")) == 6
+
+    def test_a_plan_that_covers_nothing_gives_nothing(self, alice, db, vendor):
+        narrow = Plan(slug="narrow", name="Narrow", price_cents=100, covers_all=False)
+        db.session.add(narrow)
+        db.session.flush()
+
+        entitled(alice, narrow)
+
+        assert grants() == []
+
+    def test_leaves_an_audit_line(self, alice, plan, vendor):
+        entitled(alice, plan, "purchase:9")
+
+        line = database.session.scalars(sa.select(AuditLog).where(AuditLog.action == "provisioning.entitled")).one()
+        assert (line.actor, line.subject) == ("system", f"user:{alice.id}")
+        assert line.details == {"source": "purchase:9", "plan": "lifetime"}
+
+
+class TestEndEntitlement:
+    def test_before_any_call_is_absent_with_nothing_sent(self, alice, plan, vendor):
+        entitled(alice, plan)
+
+        assert services.end_entitlement("gift:1", because="refund", actor="system")
+        work("provisioning")
+
+        assert states() == {"absent"}
+        assert calls(vendor) == {}
+
+    def test_after_a_call_is_revoking_until_read_as_absent(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+        assert len(holders()) == 6
+
+        services.end_entitlement("gift:1", because="refund", actor="system")
+
+        assert states() == {"revoking"}
+        assert len(holders()) == 6
+        work("provisioning")
+        assert states() == {"absent"}
+        assert holders() == set()
+        assert all(g.absent_at is not None and g.evidence == "read back" for g in grants())
+
+    def test_an_answer_that_was_lost_is_revoked_too(self, alice, plan, vendor):
+        entitled(alice, plan)
+        misbehave(vendor, Fault.LOSE_ANSWER)
+        work("provisioning")
+        assert states() == {"pending"}
+
+        services.end_entitlement("gift:1", because="refund", actor="system")
+        work("provisioning")
+
+        assert states() == {"absent"}
+        assert holders() == set()
+
+    def test_a_revoke_that_did_nothing_is_never_called_done(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+        services.end_entitlement("gift:1", because="refund", actor="system")
+        misbehave(vendor, Fault.LIE)
+
+        work("provisioning")
+
+        assert states() == {"revoking"}
+
+    def test_another_reason_keeps_access(self, alice, plan, vendor):
+        entitled(alice, plan, "purchase:1")
+        entitled(alice, plan, "gift:1")
+        work("provisioning")
+
+        services.end_entitlement("purchase:1", because="refund", actor="system")
+
+        assert states() == {"verified"}
+
+    def test_says_when_there_was_nothing_to_end(self, alice, plan, vendor):
+        entitled(alice, plan)
+
+        assert not services.end_entitlement("purchase:404", because="x", actor="system")
+        assert services.end_entitlement("gift:1", because="x", actor="system")
+        assert not services.end_entitlement("gift:1", because="x", actor="system")
+
+    def test_a_gift_with_an_end_is_over_when_its_time_is(self, alice, plan, vendor, clock):
+        entitled(alice, plan).ends_at = time_source.now() + timedelta(days=30)
+        work("provisioning")
+
+        clock.shift(timedelta(days=30))
+        services.keep_in_step()
+        work("provisioning")
+
+        assert states() == {"absent"}
+        assert holders() == set()
+
+    def test_a_suspension_takes_access_away_and_its_end_gives_it_back(self, alice, plan, vendor):
+        entitlement = entitled(alice, plan)
+        work("provisioning")
+
+        entitlement.suspended_at = time_source.now()
+        services.keep_in_step()
+        work("provisioning")
+        assert holders() == set()
+
+        entitlement.suspended_at = None
+        services.keep_in_step()
+        work("provisioning")
+        assert len(holders()) == 6
+
+
+class TestKeepInStep:
+    def test_a_retired_strategy_keeps_its_holders(self, alice, plan, vendor, db):
+        entitled(alice, plan)
+        work("provisioning")
+
+        strategy_of(grants()[0]).status = StrategyStatus.RETIRED
+        db.session.flush()
+
+        assert services.keep_in_step() == 0
+        assert states() == {"verified"}
+
+    def test_a_new_strategy_reaches_every_owner_behind_new_buyers(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+        strategy("nq-seventh", status=StrategyStatus.ON_SALE)
+
+        assert services.keep_in_step() == 1
+        [new] = [g for g in grants() if g.script_id == "PUB;nq-seventh"]
+        assert (new.state, new.priority) == ("pending", Priority.HEAL)
+
+        work("provisioning")
+        assert ("Anna", "PUB;nq-seventh") in holders()
+        assert services.keep_in_step() == 0
+
+    def test_a_draft_reaches_nobody(self, alice, plan, vendor):
+        entitled(alice, plan)
+        strategy("nq-seventh", status=StrategyStatus.DRAFT)
+
+        assert services.keep_in_step() == 0
+
+    def test_a_pair_whose_row_was_never_written_is_made(self, alice, plan, vendor, db):
+        db.session.add(Entitlement(user_id=alice.id, plan_id=plan.id, source="gift:7", starts_at=time_source.now()))
+        db.session.flush()
+
+        assert services.keep_in_step() == 1
+        assert len(grants("anna")) == 6
+
+    def test_a_store_in_step_is_left_alone(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+        drop_staged()
+
+        assert services.keep_in_step() == 0
+        assert staged_wake_ups() == ()
+
+
+def strategy_of(grant):
+    from sts_app.catalog.models import Strategy
+
+    return database.session.get_one(Strategy, grant.strategy_id)
+
+
+class TestSetName:
+    def test_a_name_of_another_account_is_taken_ignoring_case(self, alice, bob, vendor):
+        with pytest.raises(NameTaken):
+            services.set_name(bob, "aNNA", verified=True)
+
+        assert queries.current_name(bob.id) is None
+        assert queries.current_name(alice.id).spelling == "Anna"
+
+    def test_a_name_refused_keeps_the_one_before(self, alice, bob, vendor):
+        named(bob, "Bobby")
+        database.session.commit()
+
+        with pytest.raises(NameTaken):
+            services.set_name(bob, "anna", verified=True)
+        database.session.rollback()
+
+        assert queries.current_name(bob.id).spelling == "Bobby"
+
+    def test_the_same_name_twice_is_once_and_takes_the_better_spelling(self, alice, plan, vendor):
+        entitled(alice, plan)
+
+        first = queries.current_name(alice.id)
+        second = services.set_name(alice, "ANNA", verified=True)
+
+        assert second.id == first.id
+        assert second.spelling == "ANNA"
+        assert len(grants()) == 6
+
+    def test_an_unverified_name_becomes_verified_later(self, bob, vendor):
+        services.set_name(bob, "bobby", verified=False)
+        assert queries.current_name(bob.id).verified_at is None
+
+        services.set_name(bob, "Bobby", verified=True)
+
+        assert queries.current_name(bob.id).verified_at == time_source.now()
+
+    def test_the_old_name_keeps_access_until_the_new_one_has_it(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+
+        services.set_name(alice, "Anna2", verified=True)
+
+        assert {(g.name_key, g.state) for g in grants()} == {("anna", "verified"), ("anna2", "pending")}
+        assert {name for name, _ in holders()} == {"Anna"}
+        work("provisioning")
+        assert {(g.name_key, g.state) for g in grants()} == {("anna", "absent"), ("anna2", "verified")}
+        assert {name for name, _ in holders()} == {"Anna2"}
+        assert len(holders()) == 6
+
+    def test_a_change_of_name_is_silent(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+        before = len(letters())
+
+        services.set_name(alice, "Anna2", verified=True)
+        work("provisioning")
+
+        assert len(letters()) == before
+
+    def test_an_old_name_is_reserved_until_its_access_is_verified_absent(self, alice, bob, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+        services.set_name(alice, "Anna2", verified=True)
+        database.session.commit()
+
+        with pytest.raises(NameTaken):
+            services.set_name(bob, "Anna", verified=True)
+        database.session.rollback()
+
+        work("provisioning")
+        assert services.set_name(bob, "Anna", verified=True).user_id == bob.id
+
+    def test_a_name_that_never_had_access_is_free_at_once(self, alice, bob, vendor):
+        services.set_name(alice, "Anna2", verified=True)
+
+        assert services.set_name(bob, "Anna", verified=True).user_id == bob.id
+
+    def test_going_back_before_the_change_went_through_changes_nothing_at_tradingview(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+        sent = calls(vendor)["grant"]
+
+        services.set_name(alice, "Anna2", verified=True)
+        services.set_name(alice, "Anna", verified=True)
+        work("provisioning")
+
+        assert {(g.name_key, g.state) for g in grants()} == {("anna", "verified"), ("anna2", "absent")}
+        assert calls(vendor)["grant"] == sent
+
+    def test_a_change_to_an_unknown_name_keeps_the_old_one_working(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+
+        services.set_name(alice, "unknown_anna", verified=False)
+        work("provisioning")
+
+        assert {(g.name_key, g.state) for g in grants()} == {("anna", "verified"), ("unknown_anna", "needs_customer")}
+        assert {name for name, _ in holders()} == {"Anna"}
+        assert kinds().count("access_failed") == 1
+
+    def test_a_corrected_name_is_served(self, alice, plan, vendor):
+        services.set_name(alice, "unknown_anna", verified=False)
+        entitled(alice, plan)
+        work("provisioning")
+        assert states("unknown_anna") == {"needs_customer"}
+
+        services.set_name(alice, "Anna", verified=True)
+        work("provisioning")
+
+        assert states("anna") == {"verified"}
+        assert states("unknown_anna") == {"absent"}
+
+    def test_confirming_the_name_after_tradingview_found_it_again_is_served(self, alice, plan, vendor):
+        entitled(alice, plan)
+        misbehave(vendor, Fault.UNKNOWN)
+        work("provisioning")
+        assert states() == {"needs_customer"}
+
+        services.set_name(alice, "Anna", verified=True)
+        work("provisioning")
+
+        assert states() == {"verified"}
+
+
+class TestCheckName:
+    def test_a_known_name_comes_back_in_tradingviews_spelling(self, vendor):
+        assert services.check_name("anna") == services.NameCheck(NameOutcome.VALID, "Anna")
+
+    def test_an_unknown_name_is_unknown(self, vendor):
+        assert services.check_name("unknown_anna").outcome is NameOutcome.UNKNOWN
+
+    @pytest.mark.parametrize(
+        ("trouble", "outcome"),
+        [
+            (TryLater("timeout"), NameOutcome.DOWN),
+            (TryLater("429", after=timedelta(seconds=9)), NameOutcome.BUSY),
+            (NeedsStaff("401"), NameOutcome.DOWN),
+            (NeedsCustomer("no such name"), NameOutcome.UNKNOWN),
+        ],
+    )
+    def test_trouble_is_an_answer_and_no_exception(self, app, vendor, monkeypatch, trouble, outcome):
+        class Troubled:
+            def find_name(self, name: str) -> str | None:
+                raise trouble
+
+        monkeypatch.setitem(app.extensions, "sts_tradingview", Troubled())
+
+        assert services.check_name("anna").outcome is outcome
+
+    def test_manual_mode_cannot_ask(self, app, vendor, monkeypatch):
+        monkeypatch.setitem(app.extensions, "sts_tradingview", None)
+
+        assert services.check_name("anna").outcome is NameOutcome.NOT_CONFIGURED
+
+
+class TestLetters:
+    def test_one_letter_when_all_six_stand(self, alice, plan, vendor):
+        entitled(alice, plan)
+
+        work("provisioning")
+
+        [letter] = letters("access_granted")
+        assert letter.to_address == "alice@customers.example"
+        assert "NQ Overnight Edge" in letter.text
+        assert kinds() == ["access_granted"]
+
+    def test_two_reasons_at_once_write_one_each_and_no_more(self, alice, plan, vendor):
+        entitled(alice, plan, "purchase:1")
+        work("provisioning")
+        entitled(alice, plan, "gift:1")
+        services.announce(alice.id)
+        services.announce(alice.id)
+
+        assert kinds() == ["access_granted", "access_granted"]
+
+    def test_a_partial_letter_after_two_minutes_and_the_whole_one_at_the_end(
+        self, app, alice, plan, vendor, clock, monkeypatch
+    ):
+        slow = Choosy(vendor, refuses="PUB;nq_power_hour_005")
+        monkeypatch.setitem(app.extensions, "sts_tradingview", slow)
+        entitled(alice, plan)
+        work("provisioning")
+        assert kinds() == []
+
+        clock.shift(timedelta(minutes=1, seconds=59))
+        services.keep_in_step()
+        assert kinds() == []
+
+        clock.shift(timedelta(seconds=1))
+        services.keep_in_step()
+        services.keep_in_step()
+        assert kinds() == ["access_partly_granted"]
+        [partial] = letters()
+        assert "NQ Power Hour" in partial.text
+
+        slow.refuses = ""
+        work("provisioning")
+        assert kinds() == ["access_partly_granted", "access_granted"]
+
+    def test_nothing_active_is_nothing_to_tell(self, alice, plan, vendor, clock):
+        entitled(alice, plan)
+        misbehave(vendor, Fault.FAIL)
+        work("provisioning")
+
+        clock.shift(timedelta(minutes=2))
+        services.keep_in_step()
+
+        assert kinds() == []
+
+    def test_a_heal_is_silent(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+        strategy("nq-seventh", status=StrategyStatus.ON_SALE)
+
+        services.keep_in_step()
+        work("provisioning")
+
+        assert kinds() == ["access_granted"]
+
+    def test_a_second_purchase_after_a_refund_writes_again(self, alice, plan, vendor):
+        entitled(alice, plan, "purchase:1")
+        work("provisioning")
+        services.end_entitlement("purchase:1", because="refund", actor="system")
+        work("provisioning")
+
+        entitled(alice, plan, "purchase:2")
+        work("provisioning")
+
+        assert kinds() == ["access_granted", "access_granted"]
+        assert len(holders()) == 6
+
+    def test_an_ended_reason_is_not_announced(self, alice, plan, vendor):
+        entitled(alice, plan, "purchase:1")
+        services.end_entitlement("purchase:1", because="refund", actor="system")
+
+        work("provisioning")
+
+        assert kinds() == []
+
+
+class TestTasks:
+    def test_at_most_one_task_is_open_for_a_pair(self, alice, plan, vendor):
+        entitled(alice, plan)
+        [grant, *_] = grants()
+
+        services.open_task(grant, "once")
+        services.open_task(grant, "twice")
+
+        assert count(ManualTask) == 1
+        assert queries.open_tasks() == 1
+
+    def test_a_change_of_mind_closes_the_task(self, alice, plan, vendor):
+        entitled(alice, plan)
+        [grant, *_] = grants()
+        services.open_task(grant, "a person is needed")
+
+        services.end_entitlement("gift:1", because="refund", actor="system")
+
+        assert queries.open_tasks() == 0
+
+
+class Choosy:
+    """A TradingView that says no for one script and yes for the others."""
+
+    def __init__(self, store, *, refuses: str) -> None:
+        from sts_app.provisioning.simulated import SimulatedTradingView
+
+        self._inner = SimulatedTradingView(store)
+        self.refuses = refuses
+
+    def grant(self, name, script_ids):
+        from sts_app.provisioning.gateway import ScriptAnswer
+
+        answers = self._inner.grant(name, [script for script in script_ids if script != self.refuses])
+        if self.refuses in script_ids:
+            answers.append(ScriptAnswer(self.refuses, "Failure"))
+        return answers
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
