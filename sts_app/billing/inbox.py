@@ -165,7 +165,8 @@ def _again(event: WebhookEvent, trouble: PaymentsError) -> None:
     """Trouble of the vendor's is waited out; five answers of no go to staff."""
     event.last_reason = trouble.reason
     event.tries += 1
-    if isinstance(trouble, Refused) and event.tries >= MAX_REFUSALS:
+    event.refusals += isinstance(trouble, Refused)
+    if event.refusals >= MAX_REFUSALS:
         _stick(event, trouble.reason)
         return
     settings = current_app.config["STS"]

@@ -83,6 +83,7 @@ class WebhookEvent(Row, Base):
     state: Mapped[str] = mapped_column(default="received")
     purchase_id: Mapped[int | None] = mapped_column(sa.ForeignKey("purchase.id"), index=True)
     tries: Mapped[int] = mapped_column(default=0)
+    refusals: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None]
     lease_token: Mapped[str | None]
     leased_until: Mapped[datetime | None]

@@ -17,6 +17,8 @@ from flask.typing import ResponseReturnValue
 from jinja2 import Environment, StrictUndefined
 from jinja2_fragments.flask import render_block
 from markupsafe import Markup
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter, Map
 from werkzeug.wrappers import Response as BaseResponse
@@ -24,7 +26,7 @@ from whitenoise import WhiteNoise
 
 from sts_app.core import db as database
 from sts_app.core import money
-from sts_app.core.errors import FixInput, NotThere, Refusal, SlowDown
+from sts_app.core.errors import FixInput, NotNow, NotThere, Refusal, SlowDown
 
 log = structlog.get_logger()
 
@@ -74,6 +76,8 @@ def init_app(app: Flask) -> None:
     app.after_request(_say_the_request)
     app.register_error_handler(Refusal, _refuse)
     app.register_error_handler(HTTPException, _refuse_http)
+    app.register_error_handler(OperationalError, _database_away)
+    app.register_error_handler(PoolTimeout, _database_away)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -221,7 +225,11 @@ def wants_json() -> bool:
 def _refuse(refusal: Refusal) -> ResponseReturnValue:
     database.rollback()
     log.info("web.refused", code=refusal.code, status=refusal.status, cause=refusal.cause)
-    response = _render_refusal(refusal)
+    try:
+        response = _render_refusal(refusal)
+    except Exception:
+        log.exception("web.error_page_broke")
+        response = make_response(f"{refusal.sentence} Incident {g.get('request_id', '')}", refusal.status)
     if refusal.retry_after is not None:
         response.headers["Retry-After"] = str(refusal.retry_after)
     return response
@@ -263,15 +271,17 @@ _HTTP_SENTENCES = {
 }
 
 
+def _database_away(error: Exception) -> ResponseReturnValue:
+    """No connection, a lock not had in time, a statement cut off: the same request will work later."""
+    log.error("web.database_away", error=type(error).__name__)
+    sentence = "The store cannot reach its records at this moment. Nothing is lost. Please try again in a minute."
+    return _refuse(NotNow(sentence, retry_after=30))
+
+
 def _unforeseen(error: Exception) -> ResponseReturnValue:
-    database.rollback()
     log.exception("web.unforeseen", error=type(error).__name__)
     if current_app.config["PROPAGATE_EXCEPTIONS"]:
         raise error
     refusal = Refusal("Something broke on our side. It has been written down, and nothing you paid for is lost.")
     refusal.status, refusal.code = 500, "INTERNAL"
-    try:
-        return _render_refusal(refusal)
-    except Exception:
-        log.exception("web.error_page_broke")
-        return make_response(f"Something broke on our side. Incident {g.get('request_id', '')}", 500)
+    return _refuse(refusal)

@@ -309,6 +309,18 @@ class TestTrouble:
         assert kinds() == ["admin_event_stuck"]
         assert letters()[0].to_address == "sam@staff.example"
 
+    def test_an_outage_spends_none_of_the_five_refusals(self, till, db, clock):
+        kept = take_in(till, event(about={"object": "checkout.session", "id": "cs_gone"}))
+        misbehave(till.store, Fault.API_DOWN)
+        for _ in range(6):
+            work("billing")
+            clock.shift(timedelta(hours=2))
+        behave(till.store)
+
+        work("billing")
+
+        assert (kept.state, kept.tries, kept.refusals) == ("received", 7, 1)
+
     def test_facts_about_another_purchase_go_to_staff_and_change_nothing(self, purchase, bob, plan, till):
         bobs = open_page(bob, plan)
         till.pay(bobs.session_id)

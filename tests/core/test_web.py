@@ -142,7 +142,8 @@ class TestUnforeseen:
         answer = broken.get("/faq")
 
         assert answer.status_code == 500
-        assert answer.text == f"Something broke on our side. Incident {answer.headers['X-Request-Id']}"
+        assert answer.text.startswith("Something broke on our side.")
+        assert answer.text.endswith(f"Incident {answer.headers['X-Request-Id']}")
 
 
 @pytest.fixture(scope="module")
@@ -157,8 +158,8 @@ class TestWithoutADatabase:
     def test_a_page_that_needs_it_says_sorry_with_a_page(self, lost_house, path):
         answer = lost_house.test_client().get(path, headers={"Accept": "text/html"})
 
-        assert answer.status_code == 500
-        assert "Something broke on our side" in answer.text
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "30")
+        assert "cannot reach its records" in answer.text
         assert "</html>" in answer.text
         assert "127.0.0.1" not in answer.text
 
@@ -169,8 +170,8 @@ class TestWithoutADatabase:
 
         answer = visitor.get("/pricing")
 
-        assert answer.status_code == 500
-        assert "Something broke on our side" in answer.text
+        assert answer.status_code == 503
+        assert "cannot reach its records" in answer.text
 
     @pytest.mark.parametrize("path", ["/privacy", "/disclaimer", "/robots.txt", "/sign-in"])
     def test_a_page_that_needs_none_is_there(self, lost_house, path):
