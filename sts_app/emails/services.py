@@ -183,17 +183,6 @@ def settle(claim: Claim, answer: Answer, *, now: datetime) -> bool:
     return True
 
 
-def blank_letters_to(user_id: int) -> int:
-    """Remove address, subject and body from a person's finished letters; how many there were.
-
-    For the erasure of a person. Letters still in motion are left: the last one tells of the erasure.
-    """
-    finished = EmailMessage.state.in_((LetterState.SENT, LetterState.FAILED, LetterState.UNSURE))
-    statement = sa.update(EmailMessage).where(EmailMessage.user_id == user_id, finished)
-    statement = statement.values(to_address="", subject="", text="", html="").returning(EmailMessage.id)
-    return len(db.session.scalars(statement.execution_options(synchronize_session="fetch")).all())
-
-
 def drop_letters_before(moment: datetime) -> int:
     """Delete finished letters written before `moment`; how many there were (180 days are kept)."""
     finished = EmailMessage.state.in_((LetterState.SENT, LetterState.FAILED, LetterState.UNSURE))

@@ -17,6 +17,7 @@ from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.queue import redis_connection, wake
 from sts_app.emails import queries as emails
+from sts_app.emails import services as email_services
 from sts_app.ops.models import Heartbeat, PeriodicRun
 from sts_app.provisioning import queries as provisioning
 from sts_app.provisioning import services as provisioning_services
@@ -27,6 +28,7 @@ BEAT_EVERY = timedelta(seconds=60)
 STALE_AFTER = timedelta(seconds=120)
 KEEP_RUNS = timedelta(days=7)
 KEEP_TOKENS = timedelta(hours=24)
+KEEP_LETTERS = timedelta(days=180)
 SWEEP = "ops.sweep"
 
 
@@ -98,8 +100,9 @@ def beat(process: str, kind: str, *, started_at: datetime, details: dict[str, An
 
 
 def tidy() -> None:
-    """Delete what is over: sign-in tokens a day after their end, ended sessions, old runs."""
+    """Delete what is over: sign-in tokens a day after their end, ended sessions, old runs and old letters."""
     now = clock.now()
     db.session.execute(sa.delete(LoginToken).where(LoginToken.expires_at < now - KEEP_TOKENS))
     db.session.execute(sa.delete(UserSession).where(UserSession.expires_at < now - KEEP_TOKENS))
     db.session.execute(sa.delete(PeriodicRun).where(PeriodicRun.created_at < now - KEEP_RUNS))
+    email_services.drop_letters_before(now - KEEP_LETTERS)

@@ -389,19 +389,6 @@ class TestCall:
 
 
 class TestUpkeep:
-    def test_an_erased_persons_finished_letters_are_blanked(self, db, post):
-        post(user_id=7)
-        lose(NOON, Sent("re_1"))
-        post(key="parcel:8", user_id=7)
-        post(key="parcel:9", user_id=8)
-
-        assert services.blank_letters_to(7) == 1
-
-        letters = {row.key: row for row in database.session.scalars(sa.select(EmailMessage))}
-        assert [letters["parcel:7"].to_address, letters["parcel:7"].subject, letters["parcel:7"].text] == ["", "", ""]
-        assert letters["parcel:8"].to_address == "alice@customers.test"
-        assert letters["parcel:9"].to_address == "alice@customers.test"
-
     def test_old_letters_are_dropped_and_waiting_ones_kept(self, db, post):
         post()
         lose(NOON, Sent("re_1"))
