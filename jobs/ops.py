@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import structlog
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import job
 from jobs.schedule import slot_of
@@ -51,7 +52,13 @@ def _sweep() -> None:
     with transaction():
         services.wake_for_due()
     with transaction():
-        services.keep_in_step()
+        people = services.people_to_look_at()
+    for user_id in people:
+        try:
+            with transaction():
+                services.keep_in_step(user_id)
+        except SQLAlchemyError:
+            log.exception("ops.keep_in_step_failed", user_id=user_id)
 
 
 def _check_invariants() -> None:

@@ -268,6 +268,14 @@ def count(model: Any) -> int:
     return db.session.scalar(sa.select(sa.func.count()).select_from(model)) or 0
 
 
+def look_over() -> int:
+    """The second half of the minute sweep: everybody whom time or the catalog changed. How many they were."""
+    people = provisioning.people_to_look_at()
+    for user_id in people:
+        provisioning.keep_in_step(user_id)
+    return len(people)
+
+
 def in_a_transaction(deed: Callable[[], Any]) -> Any:
     """What `deed` returns, committed."""
     with transaction():

@@ -34,7 +34,8 @@ def init_logs(level: str, *, as_json: bool) -> None:
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
+        # A logger that is kept does not notice a later configuration, and tests build many houses.
+        cache_logger_on_first_use=as_json,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(

@@ -86,6 +86,11 @@ INVARIANTS = (
             WHERE g.wanted AND w.name_key IS NULL""",
     ),
     Invariant(
+        "no name still held by somebody who has no current one",
+        """SELECT n.id FROM tradingview_name n WHERE n.released_at IS NULL AND NOT EXISTS (
+               SELECT 1 FROM tradingview_name c WHERE c.user_id = n.user_id AND c.replaced_at IS NULL)""",
+    ),
+    Invariant(
         "no two calls in flight for one pair",
         """SELECT grant_id FROM provisioning_attempt WHERE finished_at IS NULL GROUP BY grant_id HAVING count(*) > 1""",
     ),

@@ -45,9 +45,14 @@ def wake_for_due() -> None:
             wake(job)
 
 
-def keep_in_step() -> None:
-    """Let each room put right what time alone has changed."""
-    provisioning_services.keep_in_step()
+def people_to_look_at() -> list[int]:
+    """Whose access time alone has changed."""
+    return provisioning_services.people_to_look_at()
+
+
+def keep_in_step(user_id: int) -> None:
+    """Put right for one person what time alone has changed."""
+    provisioning_services.keep_in_step(user_id)
 
 
 def claim_slot(name: str, slot: datetime) -> int | None:

@@ -6,6 +6,7 @@ from flask import Blueprint, current_app, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 
 from sts_app.core.errors import FixInput, NotThere
+from sts_app.core.security import insiders_only
 from sts_app.core.store import Store, store_for
 from sts_app.core.web import see_other, toast
 from sts_app.provisioning import simulated
@@ -19,6 +20,7 @@ def only_where_simulated() -> None:
     settings = current_app.config["STS"]
     if settings.is_production or settings.provisioning_mode != "simulated":
         raise NotThere
+    insiders_only()
 
 
 @bp.get("/")

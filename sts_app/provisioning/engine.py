@@ -130,7 +130,8 @@ def call(adapter: TradingView, claim: Claim) -> dict[str, Seen]:
     except NeedsStaff as trouble:
         seen.update((script, Seen(Outcome.SESSION_REFUSED, trouble.reason)) for script in todo)
     except NeedsCustomer as trouble:
-        seen.update((script, Seen(Outcome.UNKNOWN_NAME, trouble.reason)) for script in todo)
+        view = _doubt_unknown(adapter, claim, trouble.reason)
+        seen.update((script, view) for script in todo)
     return seen
 
 
@@ -185,16 +186,22 @@ def hand_over_due() -> int:
     """Without an adapter everything due is a person's work. Returns how many pairs were handed over."""
     rows = db.session.scalars(_due(clock.now()).limit(200)).all()
     for row in rows:
+        _close_lost_attempt(row, clock.now())
+    # What stands as it should and was only to be read once more is no work for a person.
+    settled = [row for row in rows if row.state in (GrantState.VERIFIED, GrantState.ABSENT)]
+    for row in settled:
+        row.next_attempt_at = None
+    rows = [row for row in rows if row not in settled]
+    for row in rows:
         row.state, row.next_attempt_at = GrantState.WITH_STAFF, None
-        row.lease_token = row.leased_until = None
         # A person may act at any moment from now on, so a later end must be revoked and not skipped.
         row.called_at = row.called_at or clock.now()
         row.last_reason = "worked by hand"
         services.open_task(row, "the store runs in manual mode")
     db.session.flush()
     if rows:
-        letters.manual_tasks(rows, key=f"manual-tasks:{min(row.id for row in rows)}:{rows[0].cycle}")
-    return len(rows)
+        letters.manual_tasks(rows, key=f"manual-tasks:{_mark(rows)}")
+    return len(rows) + len(settled)
 
 
 def _due(now: datetime) -> sa.Select[Grant]:
@@ -224,18 +231,11 @@ def _leads(now: datetime) -> sa.ColumnElement[bool]:
 
 def _take_over(row: Grant, now: datetime) -> bool:
     """Deal with a lease that ran out; False when the pair goes to a person instead."""
-    if row.lease_token is None:
+    if not _close_lost_attempt(row, now):
         return True
-    db.session.execute(
-        sa.update(ProvisioningAttempt)
-        .where(ProvisioningAttempt.lease_token == row.lease_token, ProvisioningAttempt.grant_id == row.id)
-        .where(ProvisioningAttempt.finished_at.is_(None))
-        .values(finished_at=now, outcome=Outcome.LOST, reason="no answer came back before the lease ran out")
-    )
     log.warning("provisioning.lease_lost", grant_id=row.id, lost=row.lost_claims + 1)
     step = next_step(_standing(row), Outcome.LOST, policy())
     row.lost_claims = step.lost_claims
-    row.lease_token = row.leased_until = None
     if step.state is not GrantState.WITH_STAFF:
         return True
     row.state, row.next_attempt_at = step.state, None
@@ -244,20 +244,58 @@ def _take_over(row: Grant, now: datetime) -> bool:
     return False
 
 
+def _close_lost_attempt(row: Grant, now: datetime) -> bool:
+    """End a lease that ran out and the attempt that was open under it; False when there was none."""
+    if row.lease_token is None:
+        return False
+    db.session.execute(
+        sa.update(ProvisioningAttempt)
+        .where(ProvisioningAttempt.lease_token == row.lease_token, ProvisioningAttempt.grant_id == row.id)
+        .where(ProvisioningAttempt.finished_at.is_(None))
+        .values(finished_at=now, outcome=Outcome.LOST, reason="no answer came back before the lease ran out")
+    )
+    row.lease_token = row.leased_until = None
+    return True
+
+
+def _mark(rows: Sequence[Grant]) -> str:
+    """Names one handing over of these rows, for the key of its letter."""
+    first = min(rows, key=lambda row: row.id)
+    return f"{first.id}:{first.cycle}"
+
+
 def _tell_given_up(rows: Sequence[Grant]) -> None:
     """One letter for what one dead worker left behind, however many scripts that was."""
     first = rows[0]
-    key = f"{min(row.id for row in rows)}:{first.cycle}"
+    key = _mark(rows)
     letters.manual_tasks(rows, key=f"manual-tasks:{key}")
     if first.wanted:
         for user_id in _people_of(first.name_key):
             letters.access_failed(user_id, first.name_spelling, key=f"access-failed:{key}", name_unknown=False)
 
 
+def _doubt_unknown(adapter: TradingView, claim: Claim, reason: str) -> Seen:
+    """A call said that the name is unknown; ask for the name itself before a customer is troubled with it."""
+    try:
+        known = adapter.find_name(claim.name)
+    except TryLater as trouble:
+        return Seen(Outcome.LATER, trouble.reason, trouble.after)
+    except NeedsStaff as trouble:
+        return Seen(Outcome.SESSION_REFUSED, trouble.reason)
+    except NeedsCustomer:
+        known = None
+    if known is not None:
+        return Seen(Outcome.LATER, "TradingView knows the name, and said in the call that it does not")
+    return Seen(Outcome.UNKNOWN_NAME, reason)
+
+
 def _read(adapter: TradingView, claim: Claim, scripts: Sequence[str], refused: dict[str, str]) -> dict[str, Seen]:
     """Read back; `has_access` is the only proof. Access that expires is not the access that was sold."""
     seen = {}
     for fact in adapter.has_access(claim.name, scripts):
+        if not claim.wanted and not fact.is_told:
+            # Silence may be an empty list of a sick service: no proof that access is gone.
+            continue
         if not claim.wanted:
             outcome = Outcome.NOT_TAKEN if fact.has_access else Outcome.GONE
         else:
@@ -298,7 +336,7 @@ def _apply(row: Grant, step: Step, view: Seen, *, was_taken_over: bool, now: dat
             row.verified_at = now
         else:
             row.absent_at = now
-        row.evidence = "read back"
+        row.evidence = "the name is unknown" if view.outcome is Outcome.UNKNOWN_NAME else "read back"
         services.close_job(row, "reached", now)
         services.close_task(row, "read back", now)
         if was_taken_over:
@@ -318,7 +356,8 @@ def _note_attempt(row: Grant, claim: Claim, view: Seen, now: datetime) -> None:
 
 
 def _standing(row: Grant) -> Standing:
-    return Standing(row.wanted, row.failed_tries, row.spent_tries, row.lost_claims)
+    held_once = row.verified_at is not None
+    return Standing(row.wanted, row.failed_tries, row.spent_tries, row.lost_claims, held_once=held_once)
 
 
 def _jobs_of(rows: Sequence[Grant]) -> dict[int, int]:

@@ -25,11 +25,16 @@ class ScriptAnswer:
 
 @dataclass(frozen=True)
 class AccessFact:
-    """What a name holds on one script as read back. `expires_at` None means for life."""
+    """What a name holds on one script as read back. `expires_at` None means for life.
+
+    `is_told` is False when the vendor left the script out: no access as far as granting goes, and no
+    proof of absence.
+    """
 
     script_id: str
     has_access: bool
     expires_at: datetime | None = None
+    is_told: bool = True
 
 
 class TradingViewError(Exception):

@@ -391,7 +391,7 @@ def _refusal(entry: dict[str, Any] | None) -> str | None:
 
 def _fact(script_id: str, entry: dict[str, Any] | None) -> AccessFact:
     if entry is None:
-        return AccessFact(script_id, has_access=False)
+        return AccessFact(script_id, has_access=False, is_told=False)
     held = entry.get("hasaccess")
     if not isinstance(held, bool):
         raise TryLater("has_access: the answer says neither yes nor no")

@@ -60,7 +60,7 @@ class Grant(Row, Base):
     `wanted` is what should stand, `state` is what does as far as we know. A row is due when
     `next_attempt_at` has come and nobody holds its lease; `cycle` counts the changes of direction,
     so that each has its own history and its own letters. `called_at` is set before the first call
-    of a cycle is sent: a pair that never was sent needs no revoking.
+    for the pair is sent: a pair that nothing was ever sent for needs no revoking.
     """
 
     __tablename__ = "grants"

@@ -211,14 +211,18 @@ def people_out_of_step(now: datetime, *, limit: int = 500) -> Sequence[int]:
 
 
 def entitlements_unannounced(before: datetime, *, limit: int = 500) -> Sequence[int]:
-    """Ids of people whose access letter is not written, for purchases older than `before`."""
+    """Ids of people who have some access and no letter about it, for purchases older than `before`."""
     statement = (
         sa.select(Entitlement.user_id)
+        .join(TradingViewName, TradingViewName.user_id == Entitlement.user_id)
+        .join(Grant, Grant.name_key == TradingViewName.name_key)
         .where(
             Entitlement.announced_at.is_(None),
             Entitlement.partly_announced_at.is_(None),
             Entitlement.starts_at <= before,
             Entitlement.ends_at.is_(None),
+            TradingViewName.replaced_at.is_(None),
+            Grant.state == GrantState.VERIFIED,
         )
         .distinct()
         .limit(limit)

@@ -113,12 +113,16 @@ class Tell(StrEnum):
 
 @dataclass(frozen=True)
 class Standing:
-    """What `next_step` must know of a grant. Counts are of the present cycle."""
+    """What `next_step` must know of a grant. Counts are of the present cycle.
+
+    `held_once` is true when access was ever read back, in this cycle or an earlier one.
+    """
 
     wanted: bool
     failed_tries: int = 0
     spent_tries: int = 0
     lost_claims: int = 0
+    held_once: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,10 +160,13 @@ def next_step(grant: Standing, outcome: Outcome, policy: Policy, *, vendor_after
     if outcome is (Outcome.PRESENT if grant.wanted else Outcome.GONE):
         return Step(GrantState.VERIFIED if grant.wanted else GrantState.ABSENT, None)
     if outcome is Outcome.UNKNOWN_NAME:
-        if not grant.wanted:
-            # A name TradingView no longer knows holds nothing there.
+        if grant.wanted:
+            return Step(GrantState.NEEDS_CUSTOMER, None, tell=frozenset({Tell.CUSTOMER_NAME_UNKNOWN}))
+        if not grant.held_once:
+            # What TradingView never knew never held anything.
             return Step(GrantState.ABSENT, None)
-        return Step(GrantState.NEEDS_CUSTOMER, None, tell=frozenset({Tell.CUSTOMER_NAME_UNKNOWN}))
+        # Somebody who was renamed, or a service that knows nobody any more, proves no absence: the
+        # tries below run out, and a person looks.
     if outcome is Outcome.SESSION_REFUSED:
         return Step(
             moving,

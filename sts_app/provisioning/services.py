@@ -35,8 +35,7 @@ class Priority:
 
     BUYER = 0
     RETRY = 1
-    HEAL = 2
-    SPREAD = 3
+    SPREAD = 2
 
 
 class NameTaken(AlreadyDone):
@@ -99,28 +98,16 @@ def set_name(user: User, spelling: str, *, verified: bool) -> TradingViewName:
         current.spelling = spelling
         if verified:
             current.verified_at = now
-            _try_known_name(key, now)
+        # The customer stands by it, so what TradingView did not know is asked for once more.
+        _try_known_name(key, now)
         return current
-    if current is not None:
-        current.replaced_at = now
-        db.session.flush()
-    returning = db.session.scalar(
-        sa.select(TradingViewName).where(
-            TradingViewName.user_id == user.id, TradingViewName.name_key == key, TradingViewName.released_at.is_(None)
-        )
-    )
-    if returning is not None:
-        name = returning
-        name.replaced_at, name.spelling = None, spelling
-        name.verified_at = now if verified else name.verified_at
-        db.session.flush()
-    else:
-        name = TradingViewName(user_id=user.id, name_key=key, spelling=spelling, verified_at=now if verified else None)
-        try:
-            with db.session.begin_nested():
-                db.session.add(name)
-        except IntegrityError:
-            raise NameTaken(cause=f"user:{user.id}") from None
+    try:
+        # The old name goes and the new one comes together or not at all: a caller that answers the
+        # refusal with a page commits what stands, and that must be the name from before.
+        with db.session.begin_nested():
+            name = _replace_name(user.id, current, spelling, verified_at=now if verified else None, now=now)
+    except IntegrityError:
+        raise NameTaken(cause=f"user:{user.id}") from None
     audit.record(f"user:{user.id}", "provisioning.name_set", f"user:{user.id}", name=name.id, verified=verified)
     recompute(user.id, because="name set")
     release_names(user.id)
@@ -330,23 +317,49 @@ def announce(user_id: int) -> None:
             entitlement.partly_announced_at = now
 
 
-def keep_in_step() -> int:
-    """What time has changed: pairs that are wanted and missing, ends that have passed, letters come due.
+def keep_in_step(user_id: int) -> None:
+    """Put right what time or the catalog has changed for one person, and write the letters come due.
 
-    Returns how many people were looked at. One of the minute sweep's duties.
+    One of the minute sweep's duties, a transaction for each person: one that fails keeps nobody else.
     """
+    recompute(user_id, because="time or catalog changed", priority=Priority.SPREAD)
+    lock_person(user_id)
+    announce(user_id)
+
+
+def people_to_look_at() -> list[int]:
+    """Ids of people whose pairs are out of step, or whose letter about access is due."""
     now = clock.now()
-    people = sorted(queries.people_out_of_step(now))
-    for user_id in people:
-        recompute(user_id, because="time or catalog changed", priority=Priority.HEAL)
     settings = current_app.config["STS"]
-    for user_id in sorted(queries.entitlements_unannounced(now - settings.scaled(PARTIAL_LETTER_AFTER))):
-        announce(user_id)
-    return len(people)
+    unannounced = queries.entitlements_unannounced(now - settings.scaled(PARTIAL_LETTER_AFTER))
+    return sorted({*queries.people_out_of_step(now), *unannounced})
+
+
+def _replace_name(
+    user_id: int, current: TradingViewName | None, spelling: str, *, verified_at: datetime | None, now: datetime
+) -> TradingViewName:
+    """Retire `current` and put `spelling` in its place: a new row, or a former name that comes back."""
+    if current is not None:
+        current.replaced_at = now
+        db.session.flush()
+    key = spelling.lower()
+    name = db.session.scalar(
+        sa.select(TradingViewName).where(
+            TradingViewName.user_id == user_id, TradingViewName.name_key == key, TradingViewName.released_at.is_(None)
+        )
+    )
+    if name is None:
+        name = TradingViewName(user_id=user_id, name_key=key, spelling=spelling, verified_at=verified_at)
+        db.session.add(name)
+    else:
+        name.replaced_at, name.spelling = None, spelling
+        name.verified_at = verified_at or name.verified_at
+    db.session.flush()
+    return name
 
 
 def _try_known_name(name_key: str, now: datetime) -> None:
-    """TradingView knows the name after all: what waited for the customer is tried again from the start."""
+    """What waited for the customer is tried again from the start."""
     waiting = db.session.execute(
         sa.update(Grant)
         .where(Grant.name_key == name_key, Grant.wanted, Grant.state == GrantState.NEEDS_CUSTOMER)

@@ -45,7 +45,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{3,30}")
 
 
 class Fault(StrEnum):
-    """What can go wrong. All but the last two are spent by one grant or revoke call each."""
+    """What can go wrong. All but the last three are spent by one grant or revoke call each."""
 
     FAIL = "fail"  # nothing is done, TryLater
     RATE_LIMIT = "rate_limit"  # nothing is done, TryLater with a delay
@@ -54,14 +54,14 @@ class Fault(StrEnum):
     REFUSE = "refuse"  # nothing is done, "Failure" for every script
     SLOW_BEFORE = "slow_before"  # a wait, then it is done
     SLOW_AFTER = "slow_after"  # it is done, then a wait
-    UNKNOWN = "unknown"  # NeedsCustomer, whatever the name
+    UNKNOWN = "unknown"  # stands until `behave`: nobody is known
     DEAD_SESSION = "dead_session"  # stands until `behave`: NeedsStaff for every call
     READS_FAIL = "reads_fail"  # stands until `behave`: TryLater for every read
 
     @property
     def stands(self) -> bool:
         """True for what lasts until `behave`, False for what one call spends."""
-        return self in (Fault.DEAD_SESSION, Fault.READS_FAIL)
+        return self in (Fault.UNKNOWN, Fault.DEAD_SESSION, Fault.READS_FAIL)
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class SimulatedTradingView:
         """TradingView's spelling: the first letter in upper case. None for names nobody there has."""
         with self._call("find_name"):
             self._fail_reads("find_name")
-            return _spelling(name)
+            return None if _stands(self._store, Fault.UNKNOWN) else _spelling(name)
 
     def grant(self, name: str, script_ids: Sequence[str]) -> list[ScriptAnswer]:
         """Give access for life; granting again changes nothing, the day of the first grant included."""
@@ -113,7 +113,7 @@ class SimulatedTradingView:
             return []
         with self._call("has_access"):
             self._fail_reads("has_access")
-            spelling = _known(name, "has_access")
+            spelling = self._known(name, "has_access")
             return [
                 AccessFact(script_id, has_access=self._store.get("access", _key(spelling, script_id)) is not None)
                 for script_id in script_ids
@@ -135,9 +135,7 @@ class SimulatedTradingView:
                 raise TryLater(f"{op}: simulated failure")
             if fault is Fault.RATE_LIMIT:
                 raise TryLater(f"{op}: simulated rate limit", after=timedelta(seconds=seconds))
-            if fault is Fault.UNKNOWN:
-                raise NeedsCustomer(f"{op}: simulated unknown name")
-            spelling = _known(name, op)
+            spelling = self._known(name, op)
             if fault is Fault.REFUSE:
                 return [ScriptAnswer(script_id, "Failure") for script_id in script_ids]
             if fault is Fault.SLOW_BEFORE:
@@ -169,6 +167,11 @@ class SimulatedTradingView:
         finally:
             ms = round((time.monotonic() - started) * 1000)
             log.info("tradingview.call", op=op, status=None, ms=ms, outcome=outcome, simulated=True)
+
+    def _known(self, name: str, op: str) -> str:
+        if _stands(self._store, Fault.UNKNOWN):
+            raise NeedsCustomer(f"{op}: simulated unknown name")
+        return _known(name, op)
 
     def _fail_reads(self, op: str) -> None:
         if _stands(self._store, Fault.READS_FAIL):

@@ -60,7 +60,7 @@ def onboarding_post() -> ResponseReturnValue:
         return page_or_block("provisioning/onboarding.html", "form", status=422, form=form)
     current_user.name = form.name.data
     accounts.accept_texts(current_user)
-    if check.outcome is not NameOutcome.VALID:
+    if check.outcome in (NameOutcome.BUSY, NameOutcome.DOWN):
         toast("TradingView could not be asked just now; your name is checked again before you pay.", "info")
     return see_other(own_path(form.next.data) or "pages.dashboard")
 

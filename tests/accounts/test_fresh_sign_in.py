@@ -9,7 +9,7 @@ from sts_app.core.db import db as database
 from sts_app.provisioning.models import TradingViewName
 from sts_app.provisioning.services import set_name
 from tests.accounts.test_sign_in import ask, link
-from tests.builders import enter
+from tests.builders import bob, enter
 
 FORM = {"name": "Alice", "tradingview_name": "somebody_else", "terms": "y", "disclaimer": "y"}
 
@@ -59,3 +59,19 @@ def test_a_fresh_sign_in_changes_the_name(client, alice):
     assert answer.status_code == 303
     current = sa.select(TradingViewName.spelling).where(TradingViewName.replaced_at.is_(None))
     assert database.session.scalars(current).all() == ["Somebody_else"]
+
+
+def test_a_name_refused_leaves_the_name_from_before(client, alice):
+    """The page of the refusal is an answer, and answers commit."""
+    set_name(bob(), "Somebody_else", verified=True)
+    set_name(alice, "Alice_trades", verified=True)
+    ask(client, alice.email)
+    client.get(link())
+
+    answer = client.post("/onboarding", data=FORM)
+
+    assert answer.status_code == 422
+    mine = sa.select(TradingViewName.spelling).where(
+        TradingViewName.user_id == alice.id, TradingViewName.replaced_at.is_(None)
+    )
+    assert database.session.scalars(mine).all() == ["Alice_trades"]

@@ -418,7 +418,7 @@ class TestLiveAnswers:
         gateway = live(fake)
         fake.be(Nasty.MISSING_SCRIPTS, times=3)
 
-        assert gateway.has_access("Trader", [ALPHA]) == [AccessFact(ALPHA, has_access=False)]
+        assert gateway.has_access("Trader", [ALPHA]) == [AccessFact(ALPHA, has_access=False, is_told=False)]
         assert [bool(answer.refused) for answer in gateway.grant("Trader", BOTH)] == [True, True]
         assert gateway.revoke("Trader", [ALPHA]) == [ScriptAnswer(ALPHA)]
 
@@ -426,7 +426,7 @@ class TestLiveAnswers:
         gateway = live(fake)
         fake.be(Nasty.ANOTHER_NAME, times=2)
 
-        assert gateway.has_access("Trader", [ALPHA]) == [AccessFact(ALPHA, has_access=False)]
+        assert gateway.has_access("Trader", [ALPHA]) == [AccessFact(ALPHA, has_access=False, is_told=False)]
         assert gateway.grant("Trader", [ALPHA])[0].refused
 
     @pytest.mark.parametrize("op", ["find_name", "has_access"])
@@ -684,7 +684,6 @@ class TestSimulator:
             (Fault.FAIL, TryLater, False),
             (Fault.RATE_LIMIT, TryLater, False),
             (Fault.LOSE_ANSWER, TryLater, True),
-            (Fault.UNKNOWN, NeedsCustomer, False),
         ],
     )
     def test_a_failing_fault_is_spent_as_often_as_asked(
@@ -700,6 +699,18 @@ class TestSimulator:
         assert bool(simulated.holdings(store)) is done
         assert simulated.faults_waiting(store) == []
         assert gateway.grant("Trader", [ALPHA]) == [ScriptAnswer(ALPHA)]
+
+    def test_when_nobody_is_known_no_call_knows_anybody(self, store: MemoryStore) -> None:
+        gateway, _ = self.make(store)
+        simulated.misbehave(store, Fault.UNKNOWN)
+
+        assert gateway.find_name("Trader") is None
+        for act in (gateway.grant, gateway.revoke, gateway.has_access):
+            with pytest.raises(NeedsCustomer):
+                act("Trader", [ALPHA])
+
+        simulated.behave(store)
+        assert gateway.find_name("Trader") == "Trader"
 
     def test_faults_are_spent_in_the_order_asked(self, store: MemoryStore) -> None:
         gateway, _ = self.make(store)

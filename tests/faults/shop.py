@@ -85,6 +85,9 @@ class Shop:
     def mislead_tradingview(self, fault: str, *, times: int = 1, seconds: float = 0) -> None:
         self.desk("/dev/tradingview/").submit("/misbehave", fault=fault, times=str(times), seconds=str(seconds))
 
+    def let_tradingview_behave(self) -> None:
+        self.desk("/dev/tradingview/").submit("/behave")
+
     def slow_tradingview(self, ms: int) -> None:
         """Every call takes so long from now on."""
         self.world.execute(

@@ -175,6 +175,7 @@ def test_a_name_that_is_unknown_when_it_is_granted(shop):
     assert shop.letters(STAFF) == {"admin_new_purchase": 1}
     shop.assert_invariants()
 
+    shop.let_tradingview_behave()
     buyer.tradingview_name = "alice_corrected"
     buyer.open("/onboarding").onboard()
 

@@ -123,7 +123,7 @@ class TestPeriodic:
         def broken():
             raise RuntimeError("a bug")
 
-        monkeypatch.setattr(services, "keep_in_step", broken)
+        monkeypatch.setattr(services, "people_to_look_at", broken)
         sent.clear()
 
         with pytest.raises(RuntimeError):

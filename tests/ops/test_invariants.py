@@ -130,6 +130,10 @@ def two_open_purchases() -> None:
         )
 
 
+def a_name_without_a_successor() -> None:
+    execute("UPDATE tradingview_name SET replaced_at = now()")
+
+
 def a_letter_twice() -> None:
     execute("ALTER TABLE email_message DROP CONSTRAINT uq_email_message_key")
     columns = [c.name for c in EmailMessage.__table__.columns if c.name != "id"]
@@ -212,6 +216,7 @@ BREAKS: list[tuple[str, Callable[[], None]]] = [
     ("no two calls in flight for one pair", two_calls_in_flight),
     ("no open attempt without its lease", open_attempt_without_lease),
     ("no two open purchases of one plan per person", two_open_purchases),
+    ("no name still held by somebody who has no current one", a_name_without_a_successor),
     ("no letter written twice under one key", a_letter_twice),
     ("no secret letter kept after it was sent", a_secret_kept),
     ("no lease older than its length", an_old_lease),

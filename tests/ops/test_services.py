@@ -58,7 +58,8 @@ def owner(db):
 def sweep() -> None:
     """The two halves of the minute sweep, each committed."""
     in_a_transaction(services.wake_for_due)
-    in_a_transaction(services.keep_in_step)
+    for user_id in services.people_to_look_at():
+        in_a_transaction(lambda user_id=user_id: services.keep_in_step(user_id))
 
 
 class TestSweep:

@@ -12,10 +12,22 @@ from sts_app.core.db import db as database
 from sts_app.core.db import transaction
 from sts_app.core.queue import WakeUp, drop_staged, staged_wake_ups
 from sts_app.provisioning import engine, queries, services, tradingview
-from sts_app.provisioning.gateway import AccessFact, ScriptAnswer
+from sts_app.provisioning.gateway import AccessFact, NeedsCustomer, ScriptAnswer
 from sts_app.provisioning.models import ManualTask, ProvisioningAttempt, ProvisioningJob
 from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
-from tests.builders import count, entitled, grants, holders, in_a_transaction, kinds, letters, named, strategy, work
+from tests.builders import (
+    count,
+    entitled,
+    grants,
+    holders,
+    in_a_transaction,
+    kinds,
+    letters,
+    look_over,
+    named,
+    strategy,
+    work,
+)
 
 
 def states(name=None) -> set[str]:
@@ -312,6 +324,45 @@ class TestBadDay:
         assert states() == {"pending"}
         assert {g.last_reason for g in grants()} == {"access has an end"}
 
+    def test_a_call_that_knows_nobody_is_doubted_while_the_name_itself_is_known(self, app, bought, vendor, monkeypatch):
+        class Lost(Wrapper):
+            def grant(self, name, script_ids):
+                raise NeedsCustomer("grant: 404")
+
+        monkeypatch.setitem(app.extensions, "sts_tradingview", Lost())
+
+        work("provisioning")
+
+        assert states() == {"pending"}
+        assert letters() == []
+
+    def test_access_that_was_held_is_not_gone_because_nobody_is_known_any_more(self, bought, vendor, clock):
+        work("provisioning")
+        in_a_transaction(lambda: services.end_entitlement("purchase:1", because="refund", actor="test"))
+        misbehave(vendor, Fault.UNKNOWN)
+
+        for _ in range(7):
+            work("provisioning")
+            clock.shift(timedelta(hours=2))
+
+        assert states() == {"with_staff"}
+        assert count(ManualTask) == 6
+        assert len(holders()) == 6
+
+    def test_silence_about_a_script_is_no_proof_that_access_is_gone(self, app, bought, vendor, monkeypatch):
+        class Silent(Wrapper):
+            def has_access(self, name, script_ids):
+                return [AccessFact(script, has_access=False, is_told=False) for script in script_ids]
+
+        work("provisioning")
+        in_a_transaction(lambda: services.end_entitlement("purchase:1", because="refund", actor="test"))
+        monkeypatch.setitem(app.extensions, "sts_tradingview", Silent())
+
+        work("provisioning")
+
+        assert states() == {"revoking"}
+        assert {g.last_reason for g in grants()} == {"the answer left this script out"}
+
 
 class TestPartialResults:
     def test_each_script_has_its_own_end(self, app, bought, vendor, monkeypatch):
@@ -589,7 +640,7 @@ class TestManualMode:
     def test_a_second_strategy_later_writes_a_letter_of_its_own(self, bought):
         work("provisioning")
         strategy("nq-seventh", status="on_sale")
-        services.keep_in_step()
+        look_over()
 
         work("provisioning")
 
@@ -631,6 +682,35 @@ class TestWords:
     def words(self, user) -> str:
         [words] = {row.words for row in queries.access_of(user.id, time_source.now())}
         return words
+
+
+class TestTheWayBackFromManualMode:
+    @pytest.fixture
+    def lease(self, app) -> timedelta:
+        return timedelta(seconds=app.config["STS"].lease_seconds)
+
+    def test_a_call_left_open_by_a_dead_worker_does_not_block_the_way_back(self, app, bought, vendor, clock, lease):
+        claim()
+        clock.shift(lease)
+        engine.hand_over_due()
+        assert states() == {"with_staff"}
+
+        in_a_transaction(lambda: services.end_entitlement("purchase:1", because="refund", actor="test"))
+        work("provisioning")
+
+        assert states() == {"absent"}
+
+    def test_what_was_only_to_be_read_once_more_is_no_work_for_a_person(self, bought, vendor, clock, lease):
+        claim()
+        clock.shift(lease)
+        work("provisioning")
+        clock.shift(lease)
+
+        engine.hand_over_due()
+
+        assert states() == {"verified"}
+        assert waits() == {None}
+        assert count(ManualTask) == 0
 
 
 class Wrapper:

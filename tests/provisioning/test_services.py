@@ -14,8 +14,8 @@ from sts_app.provisioning import queries, services
 from sts_app.provisioning.gateway import NeedsCustomer, NeedsStaff, TryLater
 from sts_app.provisioning.models import Entitlement, Grant, ManualTask, ProvisioningJob
 from sts_app.provisioning.services import NameOutcome, NameTaken, Priority
-from sts_app.provisioning.simulated import Fault, calls, misbehave
-from tests.builders import count, entitled, grants, holders, kinds, letters, named, strategy, work
+from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
+from tests.builders import count, entitled, grants, holders, kinds, letters, look_over, named, strategy, work
 
 NOW_WAKE = WakeUp("provisioning.work", timedelta(0))
 
@@ -141,7 +141,7 @@ class TestEndEntitlement:
         work("provisioning")
 
         clock.shift(timedelta(days=30))
-        services.keep_in_step()
+        look_over()
         work("provisioning")
 
         assert states() == {"absent"}
@@ -152,12 +152,12 @@ class TestEndEntitlement:
         work("provisioning")
 
         entitlement.suspended_at = time_source.now()
-        services.keep_in_step()
+        look_over()
         work("provisioning")
         assert holders() == set()
 
         entitlement.suspended_at = None
-        services.keep_in_step()
+        look_over()
         work("provisioning")
         assert len(holders()) == 6
 
@@ -170,7 +170,7 @@ class TestKeepInStep:
         strategy_of(grants()[0]).status = StrategyStatus.RETIRED
         db.session.flush()
 
-        assert services.keep_in_step() == 0
+        assert look_over() == 0
         assert states() == {"verified"}
 
     def test_a_new_strategy_reaches_every_owner_behind_new_buyers(self, alice, plan, vendor):
@@ -178,25 +178,25 @@ class TestKeepInStep:
         work("provisioning")
         strategy("nq-seventh", status=StrategyStatus.ON_SALE)
 
-        assert services.keep_in_step() == 1
+        assert look_over() == 1
         [new] = [g for g in grants() if g.script_id == "PUB;nq-seventh"]
-        assert (new.state, new.priority) == ("pending", Priority.HEAL)
+        assert (new.state, new.priority) == ("pending", Priority.SPREAD)
 
         work("provisioning")
         assert ("Anna", "PUB;nq-seventh") in holders()
-        assert services.keep_in_step() == 0
+        assert look_over() == 0
 
     def test_a_draft_reaches_nobody(self, alice, plan, vendor):
         entitled(alice, plan)
         strategy("nq-seventh", status=StrategyStatus.DRAFT)
 
-        assert services.keep_in_step() == 0
+        assert look_over() == 0
 
     def test_a_pair_whose_row_was_never_written_is_made(self, alice, plan, vendor, db):
         db.session.add(Entitlement(user_id=alice.id, plan_id=plan.id, source="gift:7", starts_at=time_source.now()))
         db.session.flush()
 
-        assert services.keep_in_step() == 1
+        assert look_over() == 1
         assert len(grants("anna")) == 6
 
     def test_a_store_in_step_is_left_alone(self, alice, plan, vendor):
@@ -204,7 +204,7 @@ class TestKeepInStep:
         work("provisioning")
         drop_staged()
 
-        assert services.keep_in_step() == 0
+        assert look_over() == 0
         assert staged_wake_ups() == ()
 
 
@@ -326,13 +326,17 @@ class TestSetName:
         assert states("anna") == {"verified"}
         assert states("unknown_anna") == {"absent"}
 
-    def test_confirming_the_name_after_tradingview_found_it_again_is_served(self, alice, plan, vendor):
+    @pytest.mark.parametrize("verified", [True, False])
+    def test_confirming_the_name_is_tried_again_whether_or_not_tradingview_answers_now(
+        self, alice, plan, vendor, verified
+    ):
         entitled(alice, plan)
         misbehave(vendor, Fault.UNKNOWN)
         work("provisioning")
         assert states() == {"needs_customer"}
+        behave(vendor)
 
-        services.set_name(alice, "Anna", verified=True)
+        services.set_name(alice, "Anna", verified=verified)
         work("provisioning")
 
         assert states() == {"verified"}
@@ -399,12 +403,12 @@ class TestLetters:
         assert kinds() == []
 
         clock.shift(timedelta(minutes=1, seconds=59))
-        services.keep_in_step()
+        look_over()
         assert kinds() == []
 
         clock.shift(timedelta(seconds=1))
-        services.keep_in_step()
-        services.keep_in_step()
+        look_over()
+        look_over()
         assert kinds() == ["access_partly_granted"]
         [partial] = letters()
         assert "NQ Power Hour" in partial.text
@@ -419,7 +423,7 @@ class TestLetters:
         work("provisioning")
 
         clock.shift(timedelta(minutes=2))
-        services.keep_in_step()
+        look_over()
 
         assert kinds() == []
 
@@ -428,7 +432,7 @@ class TestLetters:
         work("provisioning")
         strategy("nq-seventh", status=StrategyStatus.ON_SALE)
 
-        services.keep_in_step()
+        look_over()
         work("provisioning")
 
         assert kinds() == ["access_granted"]
