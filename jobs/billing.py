@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import structlog
 from flask import current_app
 
 from jobs import job
@@ -11,6 +12,8 @@ from sts_app.billing import inbox
 from sts_app.billing.services import payments
 from sts_app.core.db import transaction
 from sts_app.core.queue import wake
+
+log = structlog.get_logger()
 
 
 @job
@@ -22,7 +25,12 @@ def work() -> None:
         if claimed is None:
             return
         found = inbox.fetch(payments(), claimed)
-        with transaction():
-            inbox.settle(claimed, found)
+        try:
+            with transaction():
+                inbox.settle(claimed, found)
+        except Exception:
+            log.exception("billing.settle_broke", event_id=claimed.event_id, purchase_id=claimed.purchase_id)
+            with transaction():
+                inbox.give_back(claimed)
     with transaction():
         wake("billing.work")

@@ -75,11 +75,16 @@ class PaymentsError(Exception):
 
 
 class TryLater(PaymentsError):
-    """Not answered, busy or broken; the same call with the same key may be made again."""
+    """Not answered, busy or broken; the same call may be made again.
 
-    def __init__(self, reason: str, *, after: timedelta | None = None) -> None:
+    `answered` is True for an error that came from the provider itself. It keeps such an answer under
+    the idempotency key and repeats it, so whoever tries again must do so under a new key.
+    """
+
+    def __init__(self, reason: str, *, after: timedelta | None = None, answered: bool = False) -> None:
         super().__init__(reason)
         self.after = after
+        self.answered = answered
 
 
 class Refused(PaymentsError):
@@ -101,6 +106,10 @@ class Payments(Protocol):
 
     def look_up(self, session_id: str) -> PaymentFacts:
         """The present facts of a checkout, its payment and its refunds."""
+        ...
+
+    def close_checkout(self, session_id: str) -> None:
+        """Close an open page, so that it can no longer be paid. Raises `Refused` when it has ended already."""
         ...
 
     def find_session(self, intent_id: str) -> str | None:

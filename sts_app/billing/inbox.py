@@ -72,6 +72,21 @@ def settle(work: Work, found: Found) -> None:
         _settle_look_up(work, found)
 
 
+def give_back(work: Work) -> None:
+    """Settling broke on something unforeseen: free the claim for a later try, and after five let staff know."""
+    now = clock.now()
+    if work.event_id is None:
+        purchase = db.session.get_one(Purchase, work.purchase_id, with_for_update=True, populate_existing=True)
+        if purchase.lease_token == work.token:
+            purchase.lease_token = purchase.leased_until = None
+            purchase.next_look_up_at = services.next_look_up(purchase, now)
+        return
+    event = db.session.get_one(WebhookEvent, work.event_id, with_for_update=True, populate_existing=True)
+    if event.lease_token == work.token:
+        event.lease_token = event.leased_until = None
+        _again(event, Refused("handling it broke; the log has the trace"))
+
+
 def _claim_event() -> Work | None:
     now = clock.now()
     event = db.session.scalar(
@@ -88,8 +103,11 @@ def _claim_event() -> Work | None:
     event.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
     purchase = services.find_purchase(event)
     event.purchase_id = purchase.id if purchase else None
-    # What the event itself names comes first: a recovered checkout has a new session.
-    session_id = event.session_id or (purchase.session_id if purchase else None)
+    # What the event itself names comes first: a recovered checkout has a session of its own, and so has
+    # an intent that is not the one we know.
+    session_id = event.session_id
+    if session_id is None and purchase is not None and event.intent_id in (None, purchase.intent_id):
+        session_id = purchase.session_id
     return Work(event.lease_token, event.id, event.purchase_id, session_id, event.intent_id)
 
 
@@ -156,9 +174,8 @@ def _settle_look_up(work: Work, found: Found) -> None:
     if found.facts is not None:
         services.apply_facts(purchase.id, found.facts)
     if purchase.status == PurchaseStatus.PENDING:
-        wait = services._until_look_up(purchase.look_ups)
-        purchase.next_look_up_at = now + wait
-        wake("billing.work", after=wait)
+        purchase.next_look_up_at = services.next_look_up(purchase, now)
+        wake("billing.work", after=purchase.next_look_up_at - now)
 
 
 def _again(event: WebhookEvent, trouble: PaymentsError) -> None:

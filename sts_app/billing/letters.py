@@ -47,6 +47,24 @@ def new_purchase(user: User, purchase: Purchase, plan: Plan) -> None:
         )
 
 
+def paid_twice(user: User, purchase: Purchase, earlier: Purchase) -> None:
+    for number, address in enumerate(current_app.config["STS"].admin_emails):
+        emails.post(
+            key=f"admin-paid-twice:{purchase.id}:{number}",
+            kind="admin_paid_twice",
+            to=address,
+            subject="A customer paid twice for the same thing",
+            template="billing/letters/paid_twice",
+            context={
+                "email": user.email,
+                "purchase": purchase,
+                "earlier": earlier,
+                "amount": as_money(purchase.amount_cents, purchase.currency),
+                "link": address_of("admin.overview"),
+            },
+        )
+
+
 def event_stuck(event: WebhookEvent) -> None:
     for number, address in enumerate(current_app.config["STS"].admin_emails):
         emails.post(

@@ -40,7 +40,7 @@ log = structlog.get_logger()
 SDK_VERSION = "16.1.0"
 API_VERSION = "2026-10-28.endive"
 SIGNATURE_TOLERANCE = timedelta(minutes=5)
-RETRIES = 2
+RETRIES = 1
 
 # The package would otherwise leave an id of this machine in the home directory and report with it.
 stripe.enable_telemetry = False
@@ -67,7 +67,7 @@ class StripePayments:
     """The `Payments` gateway over Stripe's API.
 
     Every call has a time limit (`timeout`: seconds to connect, seconds to answer) and is repeated by the
-    package at most twice, with one idempotency key, when the answer was lost or Stripe asked for it.
+    package at most once, with one idempotency key, when the answer was lost or Stripe asked for it.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class StripePayments:
         *,
         webhook_secrets: tuple[str, ...],
         api_base: str | None = None,
-        timeout: tuple[float, float] = (3, 20),
+        timeout: tuple[float, float] = (3, 10),
     ) -> None:
         self._webhook_secrets = webhook_secrets
         self._http = stripe.RequestsClient(timeout=timeout)
@@ -122,6 +122,10 @@ class StripePayments:
             "look_up", lambda: self._client.v1.checkout.sessions.retrieve(session_id, {"expand": expand})
         )
         return facts_of(session)
+
+    def close_checkout(self, session_id: str) -> None:
+        """Expire an open page. Raises `Refused` when it has ended already."""
+        self._call("close_checkout", lambda: self._client.v1.checkout.sessions.expire(session_id))
 
     def find_session(self, intent_id: str) -> str | None:
         """The checkout session a payment intent belongs to, None for an intent of something else."""
@@ -198,7 +202,10 @@ def _translate(op: str, error: stripe.StripeError) -> PaymentsError:
     # 409 says that the object or the idempotency key is in use by another call. An answer in the 200s
     # that ended up here could not be read.
     if status is None or status < 400 or status == 409 or status >= 500:
-        return TryLater(reason, after=_retry_after(error))
+        return TryLater(reason, after=_retry_after(error), answered=status is not None and status >= 500)
+    if status in (401, 403):
+        # Our key, and nothing about the call: somebody mends it, and no event may be given up meanwhile.
+        return TryLater(reason)
     if isinstance(error, stripe.InvalidRequestError) and error.code == "resource_missing":
         return _Missing(reason)
     return Refused(reason)

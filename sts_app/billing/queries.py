@@ -33,6 +33,17 @@ def owns(user_id: int, plan_id: int) -> bool:
     return db.session.scalar(statement.limit(1)) is not None
 
 
+def other_paid_purchase(purchase: Purchase) -> Purchase | None:
+    """An earlier purchase of the same plan by the same person that is paid as well."""
+    statement = sa.select(Purchase).where(
+        Purchase.user_id == purchase.user_id,
+        Purchase.plan_id == purchase.plan_id,
+        Purchase.id != purchase.id,
+        Purchase.status.in_(PAID),
+    )
+    return db.session.scalar(statement.order_by(Purchase.id).limit(1))
+
+
 def event_is_due(now: datetime) -> sa.ColumnElement[bool]:
     free = sa.or_(WebhookEvent.leased_until.is_(None), WebhookEvent.leased_until <= now)
     return sa.and_(WebhookEvent.next_attempt_at <= now, free)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -17,6 +18,7 @@ from sts_app.billing import letters, queries
 from sts_app.billing.gateway import Checkout, CheckoutRequest, PaymentFacts, Payments, SignedEvent
 from sts_app.billing.models import Purchase, WebhookEvent
 from sts_app.billing.rules import Decision, Kind, PurchaseStatus, purchase_step
+from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
@@ -29,8 +31,9 @@ from sts_app.settings import PLACEHOLDER_PRICE
 log = structlog.get_logger()
 
 CHECKOUT_LASTS = timedelta(hours=23)
-# After the checkout page was opened; the last one repeats for as long as the purchase is open.
-LOOK_UPS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 60, 360))
+# Looked up at these ages, and every six hours from then on for as long as the purchase is open.
+LOOK_UPS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 60))
+LOOK_UP_EVERY = timedelta(hours=6)
 HANDLED_TYPES = frozenset(
     {
         "checkout.session.completed",
@@ -65,22 +68,11 @@ def open_purchase(user: User, plan: Plan) -> Purchase:
     """
     if queries.owns(user.id, plan.id):
         raise AlreadyOwner
-    if not plan.active:
+    if not plan.active or _sells_placeholders(plan):
         raise SalesClosed
     now = clock.now()
     ref = f"pur_{tokens.new_secret()[:24]}"
-    expires_at = (now + CHECKOUT_LASTS).replace(microsecond=0)
-    request = CheckoutRequest(
-        purchase_ref=ref,
-        price_id=plan.stripe_price_id or PLACEHOLDER_PRICE,
-        product_name=plan.name,
-        amount_cents=plan.price_cents,
-        currency=plan.currency,
-        customer_email=user.email,
-        success_url=address_of("pages.dashboard") + "?success=true&session_id={CHECKOUT_SESSION_ID}",
-        cancel_url=address_of("pages.pricing") + "?canceled=true",
-        expires_at=expires_at,
-    )
+    request = _request(ref, user, plan)
     made = db.session.scalar(
         insert(Purchase)
         .values(
@@ -91,7 +83,7 @@ def open_purchase(user: User, plan: Plan) -> Purchase:
             amount_cents=plan.price_cents,
             currency=plan.currency,
             checkout_request=_as_json(request),
-            checkout_expires_at=expires_at,
+            checkout_expires_at=request.expires_at,
             created_at=now,
         )
         .on_conflict_do_nothing()
@@ -119,18 +111,41 @@ def remember_checkout(purchase: Purchase, checkout: Checkout) -> None:
     purchase.session_id = checkout.session_id
     purchase.checkout_url = checkout.url
     if purchase.next_look_up_at is None and purchase.status == PurchaseStatus.PENDING:
-        purchase.next_look_up_at = now + _until_look_up(purchase.look_ups)
+        purchase.next_look_up_at = next_look_up(purchase, now)
         wake("billing.work", after=purchase.next_look_up_at - now)
 
 
-def give_up_checkout(purchase: Purchase, *, because: str) -> None:
-    """The vendor refused the page as asked. The next click asks anew, under a new key and a new date."""
+def is_out_of_date(purchase: Purchase, plan: Plan) -> bool:
+    """True when its page has run out, or was opened for another price than the plan has now."""
+    if purchase.checkout_expires_at <= clock.now():
+        return True
     request, _ = checkout_request(purchase)
-    expires_at = (clock.now() + CHECKOUT_LASTS).replace(microsecond=0)
+    today = (plan.stripe_price_id or PLACEHOLDER_PRICE, plan.price_cents, plan.currency)
+    return today != (request.price_id, request.amount_cents, request.currency)
+
+
+def ask_anew(purchase: Purchase, user: User, plan: Plan, *, because: str) -> None:
+    """The page that was asked for came to nothing. The next click asks as things are today, under a new key.
+
+    Only for a purchase without a page: nobody can pay what nobody was shown.
+    """
+    db.session.refresh(purchase, with_for_update=True)
+    if purchase.session_id is not None:
+        return  # another click has opened a page meanwhile
+    request = _request(purchase.ref, user, plan)
     purchase.checkout_attempt += 1
-    purchase.checkout_request = _as_json(replace(request, expires_at=expires_at))
-    purchase.checkout_expires_at = expires_at
-    audit.record("system", "billing.checkout_refused", f"purchase:{purchase.id}", because=because)
+    purchase.checkout_request = _as_json(request)
+    purchase.checkout_expires_at = request.expires_at
+    purchase.amount_cents, purchase.currency = request.amount_cents, request.currency
+    audit.record("system", "billing.checkout_given_up", f"purchase:{purchase.id}", because=because)
+
+
+def close_unknown(purchase_id: int) -> None:
+    """The provider does not know this page any more (another account, say): nobody can pay it."""
+    purchase = db.session.get_one(Purchase, purchase_id, with_for_update=True, populate_existing=True)
+    if purchase.status == PurchaseStatus.PENDING:
+        purchase.status, purchase.closed_at, purchase.next_look_up_at = PurchaseStatus.EXPIRED, clock.now(), None
+        audit.record("system", "billing.purchase_expired", f"purchase:{purchase.id}", before="PENDING")
 
 
 def take_in(event: SignedEvent, *, source: str = "stripe") -> bool:
@@ -224,6 +239,10 @@ def mark_paid(purchase: Purchase, facts: PaymentFacts) -> None:
     provisioning.entitle(user.id, plan, source=_source(purchase), paid_at=purchase.paid_at, actor="system")
     letters.purchase_confirmed(user, purchase, plan)
     letters.new_purchase(user, purchase, plan)
+    earlier = queries.other_paid_purchase(purchase)
+    if earlier is not None:
+        audit.record("system", "billing.paid_twice", f"purchase:{purchase.id}", earlier=earlier.id)
+        letters.paid_twice(user, purchase, earlier)
 
 
 def find_purchase(event: WebhookEvent) -> Purchase | None:
@@ -240,9 +259,34 @@ def find_purchase(event: WebhookEvent) -> Purchase | None:
     return None
 
 
-def _until_look_up(done: int) -> timedelta:
+def next_look_up(purchase: Purchase, now: datetime) -> datetime:
+    """When an open purchase is looked up next, by its age: looking more often changes nothing of it."""
     settings = current_app.config["STS"]
-    return cast(timedelta, settings.scaled(LOOK_UPS[min(done, len(LOOK_UPS) - 1)]))
+    appointed: Iterator[datetime] = (purchase.created_at + settings.scaled(age) for age in LOOK_UPS)
+    afterwards: datetime = now + settings.scaled(LOOK_UP_EVERY)
+    return next((at for at in appointed if at > now), afterwards)
+
+
+def _sells_placeholders(plan: Plan) -> bool:
+    """Scripts that TradingView does not know must not be sold where TradingView is the real one."""
+    settings = current_app.config["STS"]
+    if not (settings.is_production or settings.provisioning_mode == "unofficial-api"):
+        return False
+    return plan.covers_all and any(strategy.has_placeholder_script for strategy in catalog.strategies_on_sale())
+
+
+def _request(ref: str, user: User, plan: Plan) -> CheckoutRequest:
+    return CheckoutRequest(
+        purchase_ref=ref,
+        price_id=plan.stripe_price_id or PLACEHOLDER_PRICE,
+        product_name=plan.name,
+        amount_cents=plan.price_cents,
+        currency=plan.currency,
+        customer_email=user.email,
+        success_url=address_of("pages.dashboard") + "?success=true&session_id={CHECKOUT_SESSION_ID}",
+        cancel_url=address_of("pages.pricing") + "?canceled=true",
+        expires_at=(clock.now() + CHECKOUT_LASTS).replace(microsecond=0),
+    )
 
 
 def _source(purchase: Purchase) -> str:

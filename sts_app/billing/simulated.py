@@ -142,6 +142,13 @@ class SimulatedPayments:
         session = self._story(known["session"]).opened["session"]
         return Checkout(session["id"], session["url"], datetime.fromtimestamp(session["expires_at"], UTC))
 
+    def close_checkout(self, session_id: str) -> None:
+        """Expire an open page; one that has ended already is refused, as Stripe does."""
+        self._answer("close_checkout")
+        if self._facts(session_id).session != "open":
+            raise Refused("close_checkout: status 400")
+        self.expire(session_id)
+
     def read_event(self, body: bytes, signature: str | None) -> SignedEvent:
         """Verify the signature over the raw body, then read it. Raises `BadSignature`."""
         return read_signed_event(body, signature, self._webhook_secrets)

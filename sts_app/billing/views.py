@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import structlog
 from flask import Blueprint, current_app, render_template, request
 from flask.typing import ResponseReturnValue
+from flask_limiter.util import get_remote_address
 from flask_login import current_user
 from flask_wtf import FlaskForm
 
 from sts_app.accounts.models import TEXTS_VERSION
 from sts_app.billing import queries, services
 from sts_app.billing.gateway import BadSignature, Refused, TryLater
-from sts_app.billing.inbox import Found
 from sts_app.billing.models import Purchase
 from sts_app.billing.services import payments
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan
 from sts_app.core import clock
 from sts_app.core.db import checkpoint
-from sts_app.core.errors import NotNow, NotThere, Refusal
+from sts_app.core.errors import NotNow, NotThere, Refusal, SlowDown
 from sts_app.core.security import limiter
 from sts_app.core.web import see_other, toast
 from sts_app.provisioning import queries as provisioning_queries
@@ -39,6 +41,11 @@ class NameUnknown(Refusal):
     )
 
 
+def _buyer() -> str:
+    """Buyers are limited one by one: an office behind one address is many of them."""
+    return str(current_user.id) if current_user.is_authenticated else get_remote_address()
+
+
 @bp.get("/checkout")
 def checkout() -> ResponseReturnValue:
     """What is about to be bought, once more, before the payment page."""
@@ -53,7 +60,7 @@ def checkout() -> ResponseReturnValue:
 
 
 @bp.post("/checkout")
-@limiter.limit("10 per 10 seconds")
+@limiter.limit("10 per 10 seconds", key_func=_buyer)
 def checkout_post() -> ResponseReturnValue:
     """Open the purchase, then the payment page; a second click finds the first one's page."""
     plan = catalog.plan_on_sale()
@@ -64,7 +71,7 @@ def checkout_post() -> ResponseReturnValue:
         return on_the_way
     _check_name_again()
     purchase = services.open_purchase(current_user, plan)
-    if purchase.checkout_expires_at <= clock.now():
+    if services.is_out_of_date(purchase, plan):
         purchase = _renew(purchase, plan)
     if purchase.checkout_url is not None:
         return see_other(purchase.checkout_url)
@@ -74,14 +81,17 @@ def checkout_post() -> ResponseReturnValue:
     try:
         opened = payments().open_checkout(wanted, key=key)
     except TryLater as trouble:
+        if trouble.answered:
+            services.ask_anew(purchase, current_user, plan, because=trouble.reason)
+            checkpoint()
         raise NotNow("The payment page does not open at this moment. Nothing was charged. Please try again in a "
                      "minute.", cause=trouble.reason, retry_after=60) from None  # fmt: skip
     except Refused as trouble:
-        services.give_up_checkout(purchase, because=trouble.reason)
+        services.ask_anew(purchase, current_user, plan, because=trouble.reason)
         checkpoint()
         log.error("billing.checkout_refused", purchase_id=purchase.id, reason=trouble.reason)
-        raise NotNow("The payment page could not be opened. Nothing was charged. Please try again; if it stays "
-                     "this way, write to us.", cause=trouble.reason) from None  # fmt: skip
+        raise NotNow("The payment page could not be opened. Nothing was charged, and we have been told. Please try "
+                     "again a little later.", cause=trouble.reason) from None  # fmt: skip
     services.remember_checkout(purchase, opened)
     return see_other(opened.url)
 
@@ -137,8 +147,17 @@ def _check_name_again() -> None:
     if check.outcome is NameOutcome.VALID:
         assert check.spelling is not None
         provisioning.set_name(current_user, check.spelling, verified=True)
+        # Ends the hold on the person before the purchase is opened: a payment takes them the other way round.
+        checkpoint()
     elif check.outcome is NameOutcome.UNKNOWN:
         raise NameUnknown
+    elif check.outcome is NameOutcome.BUSY and not was_verified:
+        wait = int(check.retry_after.total_seconds()) if check.retry_after else 60
+        raise SlowDown(
+            "TradingView asks us to slow down, so your TradingView name could not be checked. Nothing was charged. "
+            "Please try again in a few minutes.",
+            retry_after=wait,
+        )
     elif check.outcome is not NameOutcome.NOT_CONFIGURED and not was_verified:
         raise NotNow(
             "TradingView does not answer, so your TradingView name could not be checked. Nothing was charged. "
@@ -148,18 +167,25 @@ def _check_name_again() -> None:
 
 
 def _renew(purchase: Purchase, plan: Plan) -> Purchase:
-    """The stored page is too old. See how it ended before another is opened, or somebody pays twice."""
-    assert purchase.session_id is not None or purchase.checkout_url is None
+    """The stored page is too old or for another price. See how it ended before another is opened.
+
+    It is closed at the provider first, so that nobody pays the old page while the new one stands open.
+    """
     if purchase.session_id is None:
-        services.give_up_checkout(purchase, because="the page was never opened")
+        services.ask_anew(purchase, current_user, plan, because="out of date before it was opened")
         return purchase
-    session_id = purchase.session_id
+    purchase_id, session_id = purchase.id, purchase.session_id
     checkpoint()
     try:
-        found = Found(payments().look_up(session_id))
-    except (TryLater, Refused) as trouble:
+        with suppress(Refused):  # it has ended by itself, and how is looked up next
+            payments().close_checkout(session_id)
+        facts = payments().look_up(session_id)
+    except TryLater as trouble:
         raise NotNow(cause=trouble.reason, retry_after=60) from None
-    assert found.facts is not None
-    services.apply_facts(purchase.id, found.facts)
+    except Refused as trouble:
+        log.warning("billing.page_unknown", purchase_id=purchase_id, reason=trouble.reason)
+        services.close_unknown(purchase_id)
+    else:
+        services.apply_facts(purchase_id, facts)
     checkpoint()
     return services.open_purchase(current_user, plan)

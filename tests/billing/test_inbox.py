@@ -382,14 +382,23 @@ class TestLookUps:
         assert purchase.next_look_up_at is None
         assert events() == []
 
-    def test_looks_come_after_1_2_5_15_and_60_minutes_and_then_every_six_hours(self, purchase, till, clock):
-        waited = []
+    def test_looks_come_1_2_5_15_and_60_minutes_after_checkout_and_then_every_six_hours(self, purchase, till, clock):
+        ages = []
         for _ in range(8):
-            waited.append((purchase.next_look_up_at - time_source.now()).total_seconds() / 60)
-            clock.shift(timedelta(minutes=waited[-1]))
+            ages.append((purchase.next_look_up_at - purchase.created_at).total_seconds() / 60)
+            clock.shift(purchase.next_look_up_at - time_source.now())
             work("billing")
 
-        assert waited == [1, 2, 5, 15, 60, 360, 360, 360]
+        assert ages == [1, 2, 5, 15, 60, 420, 780, 1140]
+
+    def test_a_buyer_who_comes_back_again_and_again_uses_up_no_look(self, purchase, till):
+        for _ in range(6):
+            services.look_soon(purchase)
+            database.session.commit()
+            work("billing")
+
+        assert purchase.look_ups == 6
+        assert purchase.next_look_up_at == purchase.created_at + timedelta(minutes=1)
 
     def test_an_abandoned_page_is_closed_when_it_expires(self, purchase, till, clock):
         misbehave(till.store, Fault.DROP)
@@ -484,14 +493,67 @@ class TestOpenPurchase:
         _, before = services.checkout_request(purchase)
         clock.shift(timedelta(hours=1))
 
-        services.give_up_checkout(purchase, because="parameter_invalid")
+        services.ask_anew(purchase, alice, plan, because="parameter_invalid")
 
         wanted, after = services.checkout_request(purchase)
         assert after != before
         assert wanted.expires_at == time_source.now() + services.CHECKOUT_LASTS
 
 
+class TestTwoPayments:
+    def test_a_second_payment_for_the_same_thing_is_told_to_staff(self, alice, plan, till, purchase):
+        till.expire(purchase.session_id)
+        work("billing")
+        second = open_page(alice, plan)
+        till.pay(second.session_id)
+        wanted, _ = services.checkout_request(purchase)
+        recovered = till.open_checkout(wanted, key="recovered")
+        till.pay(recovered.session_id)
+
+        work("billing")
+
+        assert (purchase.status, second.status) == ("COMPLETED", "COMPLETED")
+        [letter] = [letter for letter in letters() if letter.kind == "admin_paid_twice"]
+        assert purchase.ref in letter.text
+        assert second.ref in letter.text
+
+
+class TestBrokenHandling:
+    def test_an_event_whose_handling_breaks_is_tried_again_and_then_given_to_staff(
+        self, purchase, till, clock, monkeypatch
+    ):
+        def broken(*_):
+            raise RuntimeError("a bug")
+
+        till.pay(purchase.session_id)
+        monkeypatch.setattr(services, "apply_facts", broken)
+
+        for _ in range(6):
+            work("billing")
+            clock.shift(timedelta(hours=2))
+
+        assert {event.state for event in events()} == {"stuck", "ignored"}
+        assert purchase.status == "PENDING"
+        assert "admin_event_stuck" in kinds()
+
+
 class TestRecoveredCheckout:
+    def test_an_event_that_names_only_another_intent_is_followed_to_its_own_session(self, purchase, till):
+        till.expire(purchase.session_id)
+        work("billing")
+        wanted, _ = services.checkout_request(purchase)
+        recovered = till.open_checkout(wanted, key="recovered")
+        misbehave(till.store, Fault.DROP)
+        till.pay(recovered.session_id)
+        behave(till.store)
+
+        intent = till.look_up(recovered.session_id).intent_id
+        about = {"object": "charge", "payment_intent": intent, "metadata": {"purchase_ref": purchase.ref}}
+        take_in(till, event(type="charge.refunded", about=about, id="evt_late"))
+        work("billing")
+
+        assert (purchase.status, purchase.session_id) == ("COMPLETED", recovered.session_id)
+
     def test_the_session_that_was_paid_is_the_one_that_counts(self, purchase, till):
         from dataclasses import replace
 

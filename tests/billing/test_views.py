@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from flask.testing import FlaskClient
 
 from sts_app.billing import services
-from sts_app.billing.gateway import Refused
+from sts_app.billing.gateway import Refused, TryLater
 from sts_app.billing.models import Purchase
 from sts_app.billing.simulated import Fault, behave, misbehave
 from sts_app.catalog.models import Plan
@@ -240,6 +240,93 @@ class TestStripeIsAway:
         assert {answer.status_code for answer in answers} == {503}
         [purchase] = purchases()
         assert asked == [f"checkout-{purchase.ref}-1", f"checkout-{purchase.ref}-2"]
+
+    @pytest.mark.parametrize(("answered", "keys"), [(True, ["1", "2"]), (False, ["1", "1"])])
+    def test_an_answered_error_is_kept_under_its_key_so_the_next_click_takes_another(
+        self, buyer, till, monkeypatch, answered, keys
+    ):
+        asked = []
+
+        def fail(request, *, key):
+            asked.append(key.rpartition("-")[2])
+            raise TryLater("status 500", answered=answered)
+
+        monkeypatch.setattr(till, "open_checkout", fail)
+
+        for _ in range(2):
+            assert buyer.post("/checkout").status_code == 503
+
+        assert asked == keys
+
+    def test_a_wrong_price_is_asked_for_no_longer_than_it_stands(self, buyer, plan, till, monkeypatch):
+        asked = []
+        honest = till.open_checkout
+
+        def check(request, *, key):
+            asked.append(request.price_id)
+            if request.price_id == "price_wrong":
+                raise Refused("resource_missing")
+            return honest(request, key=key)
+
+        monkeypatch.setattr(till, "open_checkout", check)
+        plan.stripe_price_id = "price_wrong"
+        buyer.post("/checkout")
+        plan.stripe_price_id = "price_right"
+
+        answer = buyer.post("/checkout")
+
+        assert answer.status_code == 303
+        assert asked == ["price_wrong", "price_right"]
+
+
+class TestNewPrice:
+    def test_the_old_page_is_closed_and_the_price_shown_is_the_price_charged(self, buyer, plan, till):
+        buyer.post("/checkout")
+        plan.price_cents = 4900
+
+        answer = buyer.post("/checkout")
+
+        first, second = purchases()
+        assert till.look_up(first.session_id).session == "expired"
+        assert (first.status, second.status, second.amount_cents) == ("EXPIRED", "PENDING", 4900)
+        assert answer.location == second.checkout_url
+        assert till.look_up(second.session_id).amount_total == 4900
+
+    def test_a_page_that_was_paid_meanwhile_is_the_one_that_counts(self, buyer, plan, till):
+        buyer.post("/checkout")
+        misbehave(till.store, Fault.DROP)
+        till.pay(purchases()[0].session_id)
+        plan.price_cents = 4900
+
+        answer = buyer.post("/checkout")
+
+        assert answer.status_code == 409
+        assert [purchase.status for purchase in purchases()] == ["COMPLETED"]
+
+    def test_a_page_that_stripe_knows_no_more_is_let_go(self, buyer, plan, till, monkeypatch):
+        def unknown(session_id):
+            raise Refused("resource_missing")
+
+        buyer.post("/checkout")
+        plan.price_cents = 4900
+        monkeypatch.setattr(till, "look_up", unknown)
+
+        answer = buyer.post("/checkout")
+
+        assert answer.status_code == 303
+        assert [purchase.status for purchase in purchases()] == ["EXPIRED", "PENDING"]
+
+
+class TestPlaceholders:
+    def test_scripts_that_tradingview_does_not_know_are_not_sold_where_it_is_real(self, app, buyer, monkeypatch):
+        real = app.config["STS"].model_copy(update={"provisioning_mode": "unofficial-api"})
+        monkeypatch.setitem(app.config, "STS", real)
+
+        answer = buyer.post("/checkout")
+
+        assert answer.status_code == 503
+        assert "not selling at this moment" in answer.text
+        assert purchases() == []
 
 
 class TestOldPage:

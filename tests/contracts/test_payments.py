@@ -217,6 +217,24 @@ class TestPayments:
             url=checkout.url,
         )
 
+    def test_a_page_that_is_closed_can_be_paid_no_more(self, world: World) -> None:
+        checkout = world.payments.open_checkout(a_request(), key=KEY)
+
+        world.payments.close_checkout(checkout.session_id)
+
+        assert world.payments.look_up(checkout.session_id).session == "expired"
+        with pytest.raises(Refused):
+            world.payments.close_checkout(checkout.session_id)
+
+    def test_a_page_that_is_paid_is_not_closed(self, world: World) -> None:
+        checkout = world.payments.open_checkout(a_request(), key=KEY)
+        world.pay(checkout.session_id)
+
+        with pytest.raises(Refused):
+            world.payments.close_checkout(checkout.session_id)
+
+        assert world.payments.look_up(checkout.session_id).payment == "paid"
+
     def test_the_same_key_and_request_return_the_same_page(self, world: World) -> None:
         request = a_request()
 
@@ -625,10 +643,10 @@ class TestLive:
         assert list(live_world.fake.sessions) == [checkout.session_id]
         assert live_world.fake.keys_seen == [KEY, KEY]
 
-    def test_a_refused_key_is_no_matter_of_time(self, live_world: LiveWorld) -> None:
+    def test_a_refused_key_is_waited_out_because_it_says_nothing_about_the_payment(self, live_world: LiveWorld) -> None:
         for fault in (stripe_api.Fault.UNAUTHORIZED, stripe_api.Fault.FORBIDDEN):
             live_world.fake.fail(fault)
-            with pytest.raises(Refused):
+            with pytest.raises(TryLater):
                 live_world.payments.look_up("cs_test_1")
 
     def test_no_key_is_in_any_error_or_log_line(self, live_world: LiveWorld) -> None:

@@ -25,7 +25,12 @@ from urllib.parse import parse_qsl
 import stripe
 import typing_extensions
 from stripe import RequestOptions
-from stripe.params.checkout import SessionCreateParams, SessionListParams, SessionRetrieveParams
+from stripe.params.checkout import (
+    SessionCreateParams,
+    SessionExpireParams,
+    SessionListParams,
+    SessionRetrieveParams,
+)
 from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
@@ -251,6 +256,10 @@ class FakeStripe:
         if one and request.method == "GET":
             check(params, SessionRetrieveParams)
             return self._retrieve(one[1], params.get("expand", []))
+        closing = re.fullmatch(r"/v1/checkout/sessions/(\w+)/expire", request.path)
+        if closing and request.method == "POST":
+            check(params, SessionExpireParams)
+            return self._close(closing[1])
         raise Problem(404, f"Unrecognized request URL ({request.method}: {request.path}).")
 
     def _create(self, params: dict[str, Any]) -> dict[str, Any]:
@@ -301,6 +310,13 @@ class FakeStripe:
         }
         self.sessions[session_id] = session
         return deepcopy(session)
+
+    def _close(self, session_id: str) -> dict[str, Any]:
+        session = self._retrieve(session_id, [])
+        if session["status"] != "open":
+            raise Problem(400, "Only Checkout Sessions with a status in [`open`] can be expired.")
+        self.expire(session_id)
+        return self._retrieve(session_id, [])
 
     def _retrieve(self, session_id: str, expand: list[str]) -> dict[str, Any]:
         if session_id not in self.sessions:
