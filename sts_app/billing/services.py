@@ -272,7 +272,7 @@ def _sells_placeholders(plan: Plan) -> bool:
     settings = current_app.config["STS"]
     if not (settings.is_production or settings.provisioning_mode == "unofficial-api"):
         return False
-    return plan.covers_all and any(strategy.has_placeholder_script for strategy in catalog.strategies_on_sale())
+    return any(strategy.has_placeholder_script for strategy in catalog.covered_strategies(plan))
 
 
 def _request(ref: str, user: User, plan: Plan) -> CheckoutRequest:

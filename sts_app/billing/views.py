@@ -49,9 +49,7 @@ def _buyer() -> str:
 @bp.get("/checkout")
 def checkout() -> ResponseReturnValue:
     """What is about to be bought, once more, before the payment page."""
-    plan = catalog.plan_on_sale()
-    if plan is None:
-        raise services.SalesClosed
+    plan = catalog.lifetime_plan()
     on_the_way = _on_the_way(plan)
     if on_the_way is not None:
         return on_the_way
@@ -63,9 +61,7 @@ def checkout() -> ResponseReturnValue:
 @limiter.limit("10 per 10 seconds", key_func=_buyer)
 def checkout_post() -> ResponseReturnValue:
     """Open the purchase, then the payment page; a second click finds the first one's page."""
-    plan = catalog.plan_on_sale()
-    if plan is None:
-        raise services.SalesClosed
+    plan = catalog.lifetime_plan()
     on_the_way = _on_the_way(plan)
     if on_the_way is not None:
         return on_the_way

@@ -9,6 +9,7 @@ from datetime import datetime
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import distinct_on
 
+from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan, Strategy, StrategyStatus
 from sts_app.core.db import db
 from sts_app.core.money import as_moment
@@ -62,11 +63,11 @@ def names_of(user_id: int) -> Sequence[TradingViewName]:
 
 def grantable_scripts() -> dict[Script, Strategy]:
     """Every script a plan may want, with its strategy. A retired strategy keeps its holders."""
-    covering = frozenset(db.session.scalars(sa.select(Plan.id).where(Plan.covers_all)))
-    strategies = db.session.scalars(
-        sa.select(Strategy).where(Strategy.status.in_(HOLDERS_KEEP)).order_by(Strategy.position, Strategy.id)
-    )
-    return {Script(strategy.script_id, covering): strategy for strategy in strategies}
+    plans: dict[Strategy, set[int]] = {}
+    for plan in db.session.scalars(sa.select(Plan).order_by(Plan.id)):
+        for strategy in catalog.covered_strategies(plan):
+            plans.setdefault(strategy, set()).add(plan.id)
+    return {Script(strategy.script_id, frozenset(ids)): strategy for strategy, ids in plans.items()}
 
 
 def as_names(names: Iterable[TradingViewName]) -> list[Name]:

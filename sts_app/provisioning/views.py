@@ -31,7 +31,7 @@ def onboarding() -> ResponseReturnValue:
         tradingview_name=current.spelling if current else "",
         next=own_path(request.args.get("next")) or "",
     )
-    return render_template("provisioning/onboarding.html", form=form)
+    return render_template("provisioning/onboarding.html", form=form, current=current)
 
 
 @bp.post("/onboarding")
@@ -39,16 +39,21 @@ def onboarding() -> ResponseReturnValue:
 @limiter.limit("10 per minute")
 def onboarding_post() -> ResponseReturnValue:
     """Check the name with TradingView, then keep it, the person's name and what they agreed to."""
-    if queries.current_name(current_user.id) is not None and not login_fresh():
+    current = queries.current_name(current_user.id)
+    if current is not None and not login_fresh():
         return _confirm_first()
     form = OnboardingForm()
+
+    def once_more() -> ResponseReturnValue:
+        return page_or_block("provisioning/onboarding.html", "form", status=422, form=form, current=current)
+
     if not form.validate_on_submit():
-        return page_or_block("provisioning/onboarding.html", "form", status=422, form=form)
+        return once_more()
     checkpoint()
     check = services.check_name(form.tradingview_name.data)
     if check.outcome is NameOutcome.UNKNOWN:
         form.tradingview_name.errors = [UNKNOWN_NAME]
-        return page_or_block("provisioning/onboarding.html", "form", status=422, form=form)
+        return once_more()
     try:
         services.set_name(
             current_user,
@@ -57,7 +62,7 @@ def onboarding_post() -> ResponseReturnValue:
         )
     except NameTaken as taken:
         form.tradingview_name.errors = [taken.sentence]
-        return page_or_block("provisioning/onboarding.html", "form", status=422, form=form)
+        return once_more()
     current_user.name = form.name.data
     accounts.accept_texts(current_user)
     if check.outcome in (NameOutcome.BUSY, NameOutcome.DOWN):

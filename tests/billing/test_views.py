@@ -86,7 +86,7 @@ class TestOnTheWay:
         answer = getattr(buyer, method)("/checkout")
 
         assert answer.status_code == 503
-        assert "not selling at this moment" in answer.text
+        assert "not on sale at the moment" in answer.text
         assert count(Purchase) == 0
 
     def test_the_page_shows_what_is_bought_for_whom_and_the_price(self, buyer):
