@@ -38,8 +38,9 @@ fmt: $(VENV)/.dev ## Format code and templates, and mend what the linter can men
 	$(VENV)/bin/ruff check --fix .
 	-$(VENV)/bin/djlint --reformat --quiet templates
 
-clean: ## Remove the virtual environment, caches, and the local store with its data
-	rm -rf $(VENV) .sts .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results *.egg-info
+clean: ## Remove the virtual environment, caches, and the local store with its data (not while it runs)
+	@$(or $(wildcard $(PY)),python3) sts_app/ops/folder.py
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Locks ---------------------------------------------------------------------------------------------

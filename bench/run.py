@@ -102,7 +102,7 @@ def webhook(stack: Stack, baseline: Baseline) -> None:
 
 
 def purchase(stack: Stack) -> None:
-    """From the first event at our door to six verified grants, by the store's own rows, against the time the vendor's calls take."""
+    """From the first event at our door to six verified grants, against the time the vendor's calls take."""
     latency = 0.15 * VENDOR_CALLS
     for number in range(PURCHASES):
         customer = Customer(stack.url, email=f"bench{number}@example.com", tradingview_name=f"bench_{number}")

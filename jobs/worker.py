@@ -1,7 +1,8 @@
 """The worker process: `python -m jobs.worker`.
 
-A parent with `WORKER_CONCURRENCY` RQ workers under it. The app is built before the fork, so that
-they share its memory; the parent opens database connections only for a moment and never across a fork.
+A parent with `WORKER_CONCURRENCY` RQ workers under it, its places for work. Where there are several, one
+of them never waits for TradingView. The app is built before the fork, so that they share its memory; the
+parent opens database connections only for a moment and never across a fork.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from sqlalchemy.exc import SQLAlchemyError
 import jobs
 from sts_app.core import clock
 from sts_app.core.db import db, transaction
-from sts_app.core.queue import QUEUES, WakeUp, send
+from sts_app.core.queue import PATIENT, QUEUES, WakeUp, send
 from sts_app.ops import services
 
 log = structlog.get_logger()
+
+EVERYTHING = tuple(QUEUES)
+SWIFT = tuple(queue for queue in QUEUES if queue != PATIENT)
 
 
 class House(WorkerPool):
@@ -41,10 +45,19 @@ class House(WorkerPool):
         self.process_name = f"{socket.gethostname()}-{os.getpid()}"
         self.started_at = clock.now()
         self.beat_at = 0.0
+        self.swift_worker = ""
 
     def get_worker_process(self, name: str, burst: bool, *args: Any, **kwargs: Any) -> BaseProcess:
         """RQ's own version starts RQ's scheduler as well; delays here are rq-scheduler's."""
-        return ForkProcess(target=_work, args=(name, self.settings.redis_url, burst), name=f"worker {name}")
+        arguments = (name, self.settings.redis_url, burst, self._queues_for(name))
+        return ForkProcess(target=_work, args=arguments, name=f"worker {name}")
+
+    def _queues_for(self, name: str) -> tuple[str, ...]:
+        """What a new worker takes: one of several is swift, and who replaces it after its death is as well."""
+        if self.num_workers == 1 or self.swift_worker in self.worker_dict:
+            return EVERYTHING
+        self.swift_worker = name
+        return SWIFT
 
     def check_workers(self, respawn: bool = True) -> None:
         super().check_workers(respawn)
@@ -76,10 +89,10 @@ class House(WorkerPool):
             send(self.connection, WakeUp("ops.rescue_sweep", services.BEAT_EVERY * 0))
 
 
-def _work(name: str, redis_url: str, burst: bool) -> None:
+def _work(name: str, redis_url: str, burst: bool, queues: tuple[str, ...]) -> None:
     connection = Redis.from_url(redis_url)
-    queues = [Queue(queue, connection=connection) for queue in QUEUES]
-    Worker(queues, name=name, connection=connection).work(burst=burst, with_scheduler=False, logging_level="WARNING")
+    taken = [Queue(queue, connection=connection) for queue in queues]
+    Worker(taken, name=name, connection=connection).work(burst=burst, with_scheduler=False, logging_level="WARNING")
 
 
 def _connect(url: str) -> Redis:

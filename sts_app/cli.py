@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 import click
 from flask import Flask
 from flask.cli import FlaskGroup
+from flask_migrate.cli import db as schema
 
 from sts_app.accounts import cli as accounts
 from sts_app.ops import cli as ops
-from sts_app.settings import SettingsFault
+from sts_app.ops import folder
+from sts_app.settings import AppEnv, Settings, SettingsFault, load, names_of
 
 
 class House(FlaskGroup):
-    """Flask's command group, saying settings faults as a list and not as a trace."""
+    """Flask's command group with our commands alone, saying settings faults as a list and not as a trace.
+
+    The commands are known without an app, so that `--help` needs no settings.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self.commands)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        return self.commands.get(name)
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -30,7 +42,22 @@ class House(FlaskGroup):
 def _create_app() -> Flask:
     from sts_app import create_app
 
-    return create_app()
+    return create_app(_settings_of_running())
+
+
+def _settings_of_running() -> Settings | None:
+    """The settings of the store that `sts run` runs here, when the environment names no database of its own."""
+    environ = dict(os.environ)
+    if any(environ.get(name, "").strip() for name in names_of("database_url")):
+        return None
+    found = folder.settings_of_running(folder.HOME)
+    if found is None:
+        return None
+    if any(AppEnv.PRODUCTION in (environ.get(name), found.get(name)) for name in names_of("app_env")):
+        return None
+    settings = load(found)
+    click.echo(f"Using the local store that runs on port {settings.port}.", err=True)
+    return settings
 
 
 main = House(
@@ -41,5 +68,5 @@ main = House(
     add_version_option=False,
     load_dotenv=False,
 )
-for command in (*accounts.commands, *ops.commands):
+for command in (*accounts.commands, *ops.commands, schema):
     main.add_command(command)

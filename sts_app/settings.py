@@ -24,6 +24,8 @@ from pydantic import (
 )
 
 RETRY_DELAYS = tuple(timedelta(seconds=s) for s in (30, 120, 600, 1800, 3600))
+# No setting of its own: it is read as choices for the three vendors.
+PRESET = "ADAPTERS_PRESET"
 PLACEHOLDER_PRICE = "price_simulated_lifetime"
 
 
@@ -100,7 +102,6 @@ class Settings(BaseModel):
     redis_url: str = _named("REDIS_URL", repr=False)
 
     # Vendors
-    adapters_preset: Literal["mock", "real"] | None = _named("ADAPTERS_PRESET", default=None)
     payments_vendor: Vendor = _named("PAYMENTS_VENDOR", default="live")
     mail_vendor: Vendor = _named("MAIL_VENDOR", default="live")
     provisioning_mode: TradingViewVendor = _named("PROVISIONING_MODE", default="manual")
@@ -122,7 +123,6 @@ class Settings(BaseModel):
     tv_session_id: SecretStr | None = _named("TV_SESSION_ID", default=None)
     tv_signature: SecretStr | None = _named("TV_SIGNATURE", default=None)
     tv_canary_username: str | None = _named("TV_CANARY_USERNAME", default=None)
-    provisioning_fallback_mode: Literal["manual"] = _named("PROVISIONING_FALLBACK_MODE", default="manual")
     tv_validate_timeout: float = _named("TV_VALIDATE_TIMEOUT", default=10.0, gt=0)
     tv_call_timeout: float = _named("TV_CALL_TIMEOUT", default=30.0, gt=0)
 
@@ -146,7 +146,7 @@ class Settings(BaseModel):
     @field_validator(
         "stripe_secret_key", "resend_api_key", "tv_session_id", "tv_signature", "tv_access_api_url",
         "tv_canary_username", "stripe_price_id", "stripe_api_base", "resend_api_base",
-        "database_url_unpooled", "adapters_preset", "health_token", mode="before",
+        "database_url_unpooled", "health_token", mode="before",
     )  # fmt: skip
     @classmethod
     def _empty_means_unset(cls, value: object) -> object:
@@ -212,12 +212,17 @@ class Settings(BaseModel):
 
 
 def _preset(environ: dict[str, str]) -> dict[str, str]:
-    """`ADAPTERS_PRESET=mock|real` chooses all three vendors at once unless one is named."""
-    preset = environ.get("ADAPTERS_PRESET", "").strip()
+    """`ADAPTERS_PRESET=mock|real` chooses all three vendors at once unless one is named.
+
+    Raises ValueError for any other word.
+    """
+    preset = environ.get(PRESET, "").strip()
     if preset == "mock":
         chosen = {"PAYMENTS_VENDOR": "simulated", "MAIL_VENDOR": "simulated", "PROVISIONING_MODE": "simulated"}
     elif preset == "real":
         chosen = {"PAYMENTS_VENDOR": "live", "MAIL_VENDOR": "live"}
+    elif preset:
+        raise ValueError("must be mock or real")
     else:
         return environ
     if preset == "real" and environ.get("TV_ACCESS_API_URL"):
@@ -252,6 +257,11 @@ def _faults_of(settings: Settings) -> list[str]:
             faults.append("APP_URL is required in production and must start with https://")
         if not s.admin_emails:
             faults.append("ADMIN_EMAIL is required in production")
+        if "trusted_proxies" not in s.model_fields_set:
+            faults.append(
+                "TRUSTED_PROXIES is required in production, 0 where no proxy stands in front: uncounted, "
+                "all visitors would share the proxy's address and its rate limits"
+            )
         if "example.com" in s.email_from:
             faults.append("EMAIL_FROM is required in production, at a domain verified with Resend")
         if s.retry_time_scale != 1:
@@ -266,7 +276,11 @@ def _faults_of(settings: Settings) -> list[str]:
 def load(environ: dict[str, str]) -> Settings:
     """Read the settings from `environ`, raising `SettingsFault` with every reason at once."""
     faults: list[str] = []
-    given = _preset({name: value for name, value in environ.items() if value.strip()})
+    given = {name: value for name, value in environ.items() if value.strip()}
+    try:
+        given = _preset(given)
+    except ValueError as error:
+        faults.append(f"{PRESET} {error}")
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
@@ -275,7 +289,8 @@ def load(environ: dict[str, str]) -> Settings:
             message = "is required" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
             faults.append(f"{environment_name(name)} {message}")
         raise SettingsFault(faults) from None
-    faults = _faults_of(settings)
+    # Without the preset nobody knows which vendors were meant, so what they need is not held against them.
+    faults = faults or _faults_of(settings)
     if faults:
         raise SettingsFault(faults)
     return settings

@@ -27,8 +27,9 @@ def _checked_email(ctx: click.Context, parameter: click.Parameter, value: str) -
 def grant(email: str) -> None:
     """Give EMAIL the admin role, creating the account if needed."""
     with transaction():
+        is_new = services.user_by_email(email) is None
         user = services.make_admin(email, actor="cli")
-    click.echo(f"{user.email} is an admin.")
+    click.echo(f"{user.email} is an admin.{' New account: nobody had this address before.' if is_new else ''}")
 
 
 @admin.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from email_validator import EmailNotValidError, validate_email
 from flask_wtf import FlaskForm
 from wtforms import BooleanField, EmailField, HiddenField, StringField
 from wtforms.validators import DataRequired, Email, Length, Regexp
@@ -11,10 +12,18 @@ def _stripped(value: str | None) -> str | None:
     return value.strip() if value else value
 
 
+def _normal(value: str | None) -> str | None:
+    """One spelling of an address that can be written in several; what is no address is left to the validators."""
+    try:
+        return str(validate_email(value or "", check_deliverability=False).normalized)
+    except EmailNotValidError:
+        return value
+
+
 class SignInForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no types
     email = EmailField(
         "E-mail address",
-        filters=[_stripped],
+        filters=[_stripped, _normal],
         validators=[
             DataRequired("Please enter your e-mail address."),
             Length(max=254, message="That is longer than an e-mail address can be."),

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import aliased
 
 from sts_app.accounts import letters
 from sts_app.accounts.models import TEXTS_VERSION, LoginToken, Role, User, UserSession
@@ -17,6 +18,8 @@ from sts_app.core.db import claim, db
 from sts_app.core.errors import NotThere, Refusal
 
 WRONG_TRIES = 5
+WRONG_TRIES_OF_ADDRESS = 20
+TRIES_ARE_COUNTED = timedelta(hours=24)
 LINK_PURPOSE = "sign-in-link"
 
 
@@ -26,6 +29,17 @@ class LinkOver(Refusal):
     status = 410
     code = "LINK_EXPIRED"
     sentence = "This sign-in link has been used or is too old. Ask for a new one; it takes a minute."
+
+
+class CodesOver(Refusal):
+    """Too many wrong codes for one address, over all its letters: six digits must not be guessed bit by bit."""
+
+    status = 429
+    code = "CODES_EXHAUSTED"
+    sentence = (
+        "Too many wrong codes were typed for this address today, so codes do not work until tomorrow. "
+        "The link in the letter still does: ask for a new letter and open it on this device."
+    )
 
 
 @dataclass(frozen=True)
@@ -85,12 +99,16 @@ def sign_in_with_link(link: str) -> SignedIn:
 def sign_in_with_code(token_id: int, code: str) -> SignedIn | None:
     """Use the code of a letter. None when it is wrong; the fifth wrong one ends link and code alike.
 
-    The wrong try is a fact that must be kept, so it is returned and not raised.
+    The wrong try is a fact that must be kept, so it is returned and not raised. Raises `LinkOver`, and
+    `CodesOver` after 20 wrong tries for this address within a day, when only links work.
     """
     now = clock.now()
-    token = db.session.scalar(sa.select(LoginToken).where(LoginToken.id == token_id).with_for_update())
+    letters_of_address = _lock_letters_of_same_address(token_id, now - TRIES_ARE_COUNTED)
+    token = letters_of_address.get(token_id)
     if token is None or not _is_open(token, now):
         raise LinkOver
+    if sum(letter.wrong_tries for letter in letters_of_address.values()) >= WRONG_TRIES_OF_ADDRESS:
+        raise CodesOver
     if not tokens.matches("sign-in-code", f"{token.id}:{code}", token.code_digest):
         token.wrong_tries += 1
         return None
@@ -127,7 +145,8 @@ def make_admin(email: str, *, actor: str) -> User:
 
 def user_by_email(email: str) -> User | None:
     """The person with this address, however it is capitalised."""
-    return db.session.scalar(sa.select(User).where(sa.func.lower(User.email) == email.lower()))
+    # Lowered by the database on both sides, as its index is: Python's idea of lower case is another one.
+    return db.session.scalar(sa.select(User).where(sa.func.lower(User.email) == sa.func.lower(sa.literal(email))))
 
 
 def _new_token(
@@ -149,6 +168,25 @@ def _new_token(
     # Bound to its row: six digits alone would collide between letters.
     token.code_digest = tokens.digest("sign-in-code", f"{token.id}:{code}")
     return token, tokens.sign(LINK_PURPOSE, secret), code
+
+
+def _lock_letters_of_same_address(token_id: int, since: datetime) -> dict[int, LoginToken]:
+    """This letter and those to the same address since, so that tries with two of them are counted in turn."""
+    this = aliased(LoginToken)
+    address = sa.select(sa.func.lower(this.email)).where(this.id == token_id).scalar_subquery()
+    found = db.session.scalars(
+        sa.select(LoginToken)
+        .where(
+            sa.or_(
+                LoginToken.id == token_id,
+                sa.and_(sa.func.lower(LoginToken.email) == address, LoginToken.created_at > since),
+            )
+        )
+        .order_by(LoginToken.id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    )
+    return {letter.id: letter for letter in found}
 
 
 def _is_open(token: LoginToken, now: datetime) -> bool:
@@ -191,6 +229,7 @@ def _user_for(email: str) -> tuple[User, bool]:
     )
     user = user_by_email(email)
     assert user is not None
-    if is_admin:
+    if is_admin and (made is not None or user.role != Role.ADMIN):
         user.role = Role.ADMIN
+        audit.record(audit.SYSTEM, "accounts.admin_granted", f"user:{user.id}", because="ADMIN_EMAIL")
     return user, made is not None

@@ -67,7 +67,12 @@ def _sign_in_again() -> Response:
 
 
 def begin(signed_in: SignedIn) -> None:
-    """Start a fresh session: what the cookie held before is dropped, so that none can be planted."""
+    """Start a fresh session: what the cookie held before is dropped, so that none can be planted.
+
+    The session this browser had until now ends, as nobody could sign out of it any more.
+    """
+    if current_user.is_authenticated:
+        services.sign_out(current_user.session_secret)
     session.clear()
     signed_in.user.session_secret = signed_in.secret
     login_user(signed_in.user, remember=signed_in.remember)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, render_template, request, session
+from flask import Blueprint, Response, render_template, request, session
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_fresh
 
@@ -16,6 +16,11 @@ from sts_app.core.web import own_path, page_or_block, see_other, toast
 bp = Blueprint("accounts", __name__)
 
 LETTERS_PER_ADDRESS = "5 per 15 minutes"
+
+
+def _wrote_a_letter(answer: Response) -> bool:
+    """A form that comes back with its faults has sent nothing, and a typo must lock nobody out."""
+    return answer.status_code != 422
 
 
 @bp.get("/sign-in")
@@ -34,8 +39,12 @@ def login() -> ResponseReturnValue:
 
 
 @bp.post("/sign-in")
-@limiter.limit(LETTERS_PER_ADDRESS)
-@limiter.limit(LETTERS_PER_ADDRESS, key_func=lambda: request.form.get("email", "").strip().lower()[:254])
+@limiter.limit(LETTERS_PER_ADDRESS, deduct_when=_wrote_a_letter)
+@limiter.limit(
+    LETTERS_PER_ADDRESS,
+    key_func=lambda: request.form.get("email", "").strip().lower()[:254],
+    deduct_when=_wrote_a_letter,
+)
 def sign_in_post() -> ResponseReturnValue:
     form = SignInForm()
     if not form.validate_on_submit():

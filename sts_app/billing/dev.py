@@ -1,6 +1,7 @@
 """The simulated Stripe's pages: its checkout, and a desk from which it can be led and misled.
 
-They exist only where payments are simulated, and never in production.
+They exist only where payments are simulated, and never in production. Away from a person's own machine they
+are for insiders, but for the page of a checkout, which is for its buyer as well.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from typing import Any, cast
 
 from flask import Blueprint, current_app, jsonify, make_response, render_template, request
 from flask.typing import ResponseReturnValue
+from flask_login import current_user
 
 from sts_app.billing.gateway import Refused
 from sts_app.billing.simulated import Fault, SimulatedCheckout, SimulatedPayments, behave, faults_on, misbehave
 from sts_app.core.errors import FixInput, NotThere
+from sts_app.core.security import insiders_only
 from sts_app.core.web import see_other, toast
 from sts_app.settings import Settings
 
@@ -26,6 +29,7 @@ FAULTS = [
     (Fault.HOLD, "Events are held until they are released here"),
     (Fault.API_DOWN, "The API does not answer"),
 ]
+BUYERS = {f"billing_dev.{page}" for page in ("checkout", "pay", "pay_later", "decline", "close")}
 DECLINED = "Your card was declined: insufficient funds. Nothing was charged. Try again or close this page."
 
 
@@ -34,6 +38,8 @@ def _only_where_simulated() -> None:
     settings = cast(Settings, current_app.config["STS"])
     if settings.payments_vendor != "simulated" or settings.is_production:
         raise NotThere(cause="payments are not simulated here")
+    if not (settings.app_env.is_local or _is_buyers_own()):
+        insiders_only()
 
 
 @bp.get("/checkout/<session_id>")
@@ -137,6 +143,14 @@ def faults() -> ResponseReturnValue:
     misbehave(_stripe().store, *(Fault(word) for word in wanted))
     toast("The simulated Stripe misbehaves as told." if wanted else "The simulated Stripe behaves.")
     return see_other("billing_dev.overview")
+
+
+def _is_buyers_own() -> bool:
+    """A payment page is for whoever is to pay it, who need not be staff."""
+    session_id = (request.view_args or {}).get("session_id")
+    if request.endpoint not in BUYERS or session_id is None or not current_user.is_authenticated:
+        return False
+    return bool(_checkout(session_id).customer_email.lower() == current_user.email.lower())
 
 
 def _stripe() -> SimulatedPayments:

@@ -75,6 +75,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     app.config["SQLALCHEMY_DATABASE_URI"] = settings.database_url
     app.config["SQLALCHEMY_ENGINE_OPTIONS"] = {
         "pool_pre_ping": True,
+        # An error names the statement and never its values: addresses and letters have no place in a log.
+        "hide_parameters": True,
         "pool_size": settings.database_pool_size,
         "max_overflow": settings.database_pool_size,
         "connect_args": {"connect_timeout": 5, "application_name": "sts", "prepare_threshold": None},

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 from uuid import uuid4
 
 import structlog
@@ -20,12 +20,15 @@ from redis.backoff import ConstantBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from rq import Queue
+from rq.job import Job
 from rq_scheduler import Scheduler
 
 log = structlog.get_logger()
 
-# A worker takes from these in this order: a buyer's access before a letter, a letter before upkeep.
-QUEUES = ("billing", "provisioning", "emails", "default")
+# A place for work takes from these in this order. What waits for TradingView is last: one call of it may take
+# half a minute, while a letter or the sweep is done in a moment.
+PATIENT = "provisioning"
+QUEUES = ("billing", "emails", "default", PATIENT)
 RESULT_TTL = 300
 FAILURE_TTL = 3600
 SEND_BUDGET = 0.3
@@ -35,6 +38,14 @@ SEND_BUDGET = 0.3
 class WakeUp:
     name: str
     after: timedelta
+
+
+class _Delayed(Job):
+    """A job of rq-scheduler, which has no word for how long a failed one is kept: RQ would keep it for a year."""
+
+    @classmethod
+    def create(cls, *args: Any, **kwargs: Any) -> Job:
+        return super().create(*args, **{"failure_ttl": FAILURE_TTL, **kwargs})
 
 
 def connection_for_web(url: str) -> Redis:
@@ -102,7 +113,7 @@ def send(connection: Redis, wake_up: WakeUp) -> None:
     job_id = f"{wake_up.name.replace('.', '-')}-{uuid4().hex}"
     timeout = current_app.config["STS"].job_timeout
     if wake_up.after > timedelta(0):
-        Scheduler(queue_name=queue_name, connection=connection).enqueue_in(
+        Scheduler(queue_name=queue_name, connection=connection, job_class=_Delayed).enqueue_in(
             wake_up.after, function, job_id=job_id, job_result_ttl=RESULT_TTL, timeout=timeout
         )
     else:

@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+import hmac
 from datetime import timedelta
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from flask import Flask
+from flask import Flask, Response, current_app, g, request
 from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
+from flask_login import current_user
 from flask_talisman import Talisman
 from flask_wtf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from sts_app.core.errors import SignInFirst, StaffOnly
 from sts_app.core.queue import SEND_BUDGET
 from sts_app.settings import AppEnv, Settings
 
+NETWORK_OF_ONE_LINE = 64
+# A host's probe and the simulated Stripe ring from inside, where nobody speaks https. Nothing that these say
+# is hidden by https, and an event proves itself by its signature.
+RUNG_FROM_INSIDE = ("/health", "/api/health", "/api/webhooks/", "/webhooks/")
+# Pages with somebody's address, link or code on them, whoever asks.
+NEVER_KEPT = ("/sign-in", "/dev/")
+
+
+def visitor_address() -> str:
+    """Who is counted by the rate limits: an address, and of IPv6 the network that one line is given.
+
+    Everybody with IPv6 has 2**64 addresses to come from.
+    """
+    given = request.remote_addr or "127.0.0.1"
+    try:
+        address = ip_address(given)
+    except ValueError:
+        return given
+    if not isinstance(address, IPv6Address):
+        return given
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    # By number, because an address may name a zone, which no network has.
+    return str(IPv6Network((int(address), NETWORK_OF_ONE_LINE), strict=False))
+
+
 csrf = CSRFProtect()
-limiter = Limiter(get_remote_address, headers_enabled=True)
+limiter = Limiter(visitor_address, headers_enabled=True)
 
 CONTENT_SECURITY_POLICY = {
     "default-src": "'none'",
@@ -29,6 +58,16 @@ CONTENT_SECURITY_POLICY = {
     "frame-ancestors": "'none'",
 }
 YEAR = int(timedelta(days=365).total_seconds())
+
+
+class Headers(Talisman):  # type: ignore[misc]  # flask-talisman carries no types
+    """Talisman, which leaves a few doors open to those who knock without https."""
+
+    def _force_https(self) -> Response | None:
+        if request.path.startswith(RUNG_FROM_INSIDE):
+            return None
+        redirect: Response | None = super()._force_https()
+        return redirect
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -53,11 +92,12 @@ def init_app(app: Flask, settings: Settings) -> None:
     )
     csrf.init_app(app)
     limiter.init_app(app)
+    app.after_request(_keep_to_oneself)
     form_targets = "'self'"
     if settings.payments_vendor == "live":
         # A redirect after a form's POST counts as the form's target in Chromium.
         form_targets += " https://checkout.stripe.com"
-    Talisman(
+    Headers(
         app,
         content_security_policy=CONTENT_SECURITY_POLICY | {"form-action": form_targets},
         force_https=settings.secure_cookies,
@@ -69,3 +109,33 @@ def init_app(app: Flask, settings: Settings) -> None:
         referrer_policy="strict-origin-when-cross-origin",
         x_xss_protection=True,
     )
+
+
+def is_insider() -> bool:
+    """Whether this request comes from staff, or brings the health token as a bearer."""
+    token = current_app.config["STS"].health_token
+    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    # The token first: it can be read without a database.
+    if token is not None and hmac.compare_digest(given.encode(), token.get_secret_value().encode()):
+        return True
+    return bool(current_user.is_authenticated and current_user.is_staff)
+
+
+def insiders_only() -> None:
+    """Shut a page for developers to strangers wherever the store is not on a person's own machine.
+
+    Raises `SignInFirst` or `StaffOnly`.
+    """
+    if current_app.config["STS"].app_env.is_local or is_insider():
+        return
+    raise StaffOnly if current_user.is_authenticated else SignInFirst
+
+
+def _keep_to_oneself(response: Response) -> Response:
+    """What was made for somebody is kept by no cache, nor shown by the back button after signing out.
+
+    Nobody is looked up for it: an answer that never asked who is there was made for everybody.
+    """
+    if request.path.startswith(NEVER_KEPT) or ("_login_user" in g and current_user.is_authenticated):
+        response.headers["Cache-Control"] = "no-store"
+    return response

@@ -257,11 +257,21 @@ def _refuse_http(error: HTTPException) -> ResponseReturnValue:
     if error.code == 404:
         return _refuse(NotThere())
     if error.code == 429:
-        return _refuse(SlowDown(retry_after=60))
+        return _refuse(_slow_down(error))
     refusal = Refusal(_HTTP_SENTENCES.get(error.code or 400), cause=error.description or "")
     refusal.status = error.code or 400
     refusal.code = re.sub(r"\W+", "_", error.name).upper()
     return _refuse(refusal)
+
+
+def _slow_down(error: HTTPException) -> SlowDown:
+    """Name the time there is to wait at most: "a little" is no help to somebody who is locked out."""
+    limit = getattr(error, "limit", None)
+    seconds = int(limit.limit.get_expiry()) if limit is not None else 60
+    wait = f"{seconds // 60} minutes" if seconds >= 120 else "a minute"
+    return SlowDown(
+        f"That was too many tries in a short time. Please try again in at most {wait}.", retry_after=seconds
+    )
 
 
 _HTTP_SENTENCES = {

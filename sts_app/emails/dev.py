@@ -9,7 +9,7 @@ from typing import TypeVar
 from flask import Blueprint, Response, current_app, jsonify, make_response, render_template, request
 
 from sts_app.core.errors import NotThere
-from sts_app.core.security import CONTENT_SECURITY_POLICY
+from sts_app.core.security import CONTENT_SECURITY_POLICY, insiders_only
 from sts_app.core.store import store_for
 from sts_app.emails.simulated import Delivered, delivered, find_delivered
 from sts_app.settings import Settings
@@ -34,10 +34,11 @@ def _headers(**options: object) -> Callable[[View], View]:
 
 @bp.before_request
 def only_simulated() -> None:
-    """A second lock beside not being registered: these pages show letters to anybody who asks."""
+    """A second lock beside not being registered, and one against strangers: these pages show sign-in letters."""
     settings: Settings = current_app.config["STS"]
     if settings.mail_vendor != "simulated" or settings.is_production:
         raise NotThere
+    insiders_only()
 
 
 @bp.get("/outbox")

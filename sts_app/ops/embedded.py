@@ -43,7 +43,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-SHARED = Path("/var/lib/sts-embedded")
+from sts_app.ops.folder import SHARED, home_for_root
+
 START_SECONDS = 30.0
 STOP_SECONDS = 10.0
 # The system's limit for the path of a unix socket is 107 bytes on Linux and 103 on a Mac.
@@ -143,8 +144,7 @@ class EmbeddedServer:
         self._user = _unprivileged_user(self.folder) if os.geteuid() == 0 else None
         self.home = self.folder
         if self._user is not None and not _can_reach(self._user, self.folder):
-            name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
-            self.home = SHARED / f"{self.program}-data-{name}"
+            self.home = home_for_root(self.folder, self.program)
             self._user = _unprivileged_user(self.home)
 
     def start(self) -> Self:

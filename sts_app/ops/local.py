@@ -32,6 +32,7 @@ from honcho.colour import get_colours
 from honcho.environ import parse_procfile
 from honcho.printer import Message, Printer
 
+from sts_app.ops import folder as local_folder
 from sts_app.ops.embedded import (
     EmbeddedPostgres,
     EmbeddedRedis,
@@ -40,16 +41,16 @@ from sts_app.ops.embedded import (
     lives,
     start_process,
 )
-from sts_app.settings import Settings, names_of
+from sts_app.ops.folder import HOME
+from sts_app.settings import PRESET, Settings, names_of
 
 ROOT = Path(__file__).resolve().parents[2]
-HOME = ROOT / ".sts"
 PROCESSES = ("web", "worker", "scheduler")
 READY_SECONDS = 60.0
 # What is running may finish. Nothing is lost by a shorter wait: work is rows, and a lease runs out.
 GRACE_SECONDS = 10.0
 COMMAND_SECONDS = 180.0
-VENDOR_CHOICES = ("ADAPTERS_PRESET", "PAYMENTS_VENDOR", "MAIL_VENDOR", "PROVISIONING_MODE")
+VENDOR_CHOICES = (PRESET, "PAYMENTS_VENDOR", "MAIL_VENDOR", "PROVISIONING_MODE")
 SPEED = {"WORKER_CONCURRENCY": "2", "SCHEDULER_ROUND_SECONDS": "1", "WEB_CONCURRENCY": "1"}
 
 
@@ -118,6 +119,7 @@ class Stack:
         self.env["STS_FOLDER"] = str(self.folder)
         programs = str(Path(sys.prefix) / "bin")
         self.env["PATH"] = os.pathsep.join([programs, self.env.get("PATH", os.defpath)])
+        local_folder.remember(self.folder, {name: self.env[name] for name in _setting_names() if name in self.env})
         if data:
             self.run("release")
             self.run("seed", "sts seed")
@@ -210,6 +212,7 @@ class Stack:
             if server is not None:
                 server.stop()
         if self._lock is not None:
+            local_folder.forget(self.folder)
             self._lock.close()
             self._lock = None
 
@@ -276,6 +279,7 @@ class Stack:
         lock.write(f"{self.url} (process {os.getpid()})\n")
         lock.flush()
         self._lock = lock
+        local_folder.forget(self.folder)
         while leftovers := _carriers("STS_FOLDER", str(self.folder)):
             _kill(leftovers)
         for path in (self.folder / "log").glob("*.log"):
@@ -294,7 +298,7 @@ def named_or_default(named: Mapping[str, str], *, folder: Path, port: int) -> di
     environ.setdefault("APP_ENV", "development")
     environ["PORT"] = str(port)
     if not any(name in environ for name in VENDOR_CHOICES):
-        environ["ADAPTERS_PRESET"] = "mock"
+        environ[PRESET] = "mock"
     for name, value in _own_secrets(folder).items():
         if name != "STRIPE_WEBHOOK_SECRET" or not _pays_live(environ):
             default(name, value)
@@ -307,7 +311,7 @@ def named_or_default(named: Mapping[str, str], *, folder: Path, port: int) -> di
 
 
 def _pays_live(environ: Mapping[str, str]) -> bool:
-    chosen = environ.get("PAYMENTS_VENDOR") or environ.get("ADAPTERS_PRESET", "live")
+    chosen = environ.get("PAYMENTS_VENDOR") or environ.get(PRESET, "live")
     return chosen in {"live", "real"}
 
 
@@ -329,9 +333,20 @@ def _own_secrets(folder: Path) -> dict[str, str]:
 
 def _surroundings() -> dict[str, str]:
     """The caller's environment without any setting of the store."""
-    settings = {alias for field in Settings.model_fields for alias in names_of(field)}
-    settings |= {"WEB_HOST", "WEB_CONCURRENCY", "WEB_THREADS", "GUNICORN_CMD_ARGS", "STS_PROCESS", "STS_FOLDER"}
+    settings = _setting_names() | {
+        "WEB_HOST",
+        "WEB_CONCURRENCY",
+        "WEB_THREADS",
+        "GUNICORN_CMD_ARGS",
+        "STS_PROCESS",
+        "STS_FOLDER",
+    }
     return {name: value for name, value in os.environ.items() if name not in settings}
+
+
+def _setting_names() -> set[str]:
+    """Every name that a setting of the store is read by."""
+    return {alias for field in Settings.model_fields for alias in names_of(field)} | {PRESET}
 
 
 def _kill(processes: list[psutil.Process]) -> None:
@@ -412,7 +427,7 @@ class _Signals:
 
 def _banner(stack: Stack, seconds: float | None) -> str:
     environ = stack.env
-    mock = environ.get("ADAPTERS_PRESET") == "mock"
+    mock = environ.get(PRESET) == "mock"
     lines = [
         f"STS is running: {stack.url}",
         "",

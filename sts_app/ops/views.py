@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hmac
-
-from flask import Blueprint, current_app, request
+from flask import Blueprint, request
 from flask.typing import ResponseReturnValue
-from flask_login import current_user
 
 from sts_app.core import clock
 from sts_app.core.errors import FixInput
-from sts_app.core.security import limiter
+from sts_app.core.security import is_insider, limiter
 from sts_app.ops import queries
 
 bp = Blueprint("ops", __name__)
@@ -49,14 +46,6 @@ def api_health() -> ResponseReturnValue:
         raise FixInput("The type of a health check is live, ready or full.")
     checks = queries.all_checks()
     status = queries.worst(checks)
-    shown = checks if _may_see_detail() else {name: {"status": check["status"]} for name, check in checks.items()}
+    shown = checks if is_insider() else {name: {"status": check["status"]} for name, check in checks.items()}
     body = {"status": status, "timestamp": clock.now().isoformat(), "checks": shown}
     return body, 503 if status == "unhealthy" else 200
-
-
-def _may_see_detail() -> bool:
-    if current_user.is_authenticated and current_user.is_staff:
-        return True
-    token = current_app.config["STS"].health_token
-    given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-    return token is not None and hmac.compare_digest(given.encode(), token.get_secret_value().encode())

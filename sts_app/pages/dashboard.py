@@ -49,16 +49,25 @@ def _bought() -> Purchase | None:
 def _standing(bought: Purchase | None, *, looks: int) -> dict[str, Any]:
     """Access, purchases and the name. The page waits for the money of `bought`, and for access that moves."""
     access = provisioning.access_of(current_user.id, clock.now())
-    is_unpaid = bought is not None and bought.status == PurchaseStatus.PENDING
+    purchases = billing.purchases_of(current_user.id)
+    awaited = bought if bought is not None and bought.status == PurchaseStatus.PENDING else None
     return {
         "access": access,
-        "purchases": billing.purchases_of(current_user.id),
+        "purchases": purchases,
+        "awaited": awaited,
+        "with_bank": [purchase.id for purchase in purchases if _is_with_bank(purchase)],
         "name": provisioning.current_name(current_user.id),
         "bought": bought,
-        "is_waiting": is_unpaid or any(row.is_moving for row in access),
+        "is_waiting": awaited is not None or any(row.is_moving for row in access),
         "looks": looks,
         "poll_after": poll_after(looks),
     }
+
+
+def _is_with_bank(purchase: Purchase) -> bool:
+    """Whether a payment was begun that the bank has neither confirmed nor declined: a delayed one, most of all."""
+    is_open = purchase.status == PurchaseStatus.PENDING
+    return is_open and purchase.intent_id is not None and purchase.declined_because is None
 
 
 def poll_after(looks: int) -> int:

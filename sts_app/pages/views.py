@@ -13,15 +13,18 @@ from flask import (
     url_for,
 )
 from flask.typing import ResponseReturnValue
+from flask_login import current_user
 from flask_wtf import FlaskForm
 from werkzeug.wrappers import Response as BaseResponse
 from wtforms import BooleanField, SelectField, StringField, TextAreaField
 from wtforms.validators import DataRequired, Length
 
+from sts_app.billing import queries as billing
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan
 from sts_app.core import money
 from sts_app.core.errors import NotThere
+from sts_app.core.security import insiders_only
 from sts_app.core.web import STATIC, page_or_block
 from sts_app.pages import queries
 from sts_app.settings import Settings
@@ -43,6 +46,7 @@ def home() -> ResponseReturnValue:
             render_template(
                 "pages/home.html",
                 plan=plan,
+                owned=_owns(plan),
                 strategies=catalog.strategies_on_sale(),
                 questions=queries.questions_named(
                     "how-long", "where-are-the-scripts", "automated", "what-results", price=_price(plan)
@@ -55,7 +59,8 @@ def home() -> ResponseReturnValue:
 
 @bp.get("/pricing")
 def pricing() -> ResponseReturnValue:
-    return render_template("pages/pricing.html", plan=catalog.plan_on_sale(), strategies=catalog.strategies_on_sale())
+    plan = catalog.plan_on_sale()
+    return render_template("pages/pricing.html", plan=plan, owned=_owns(plan), strategies=catalog.strategies_on_sale())
 
 
 @bp.get("/faq")
@@ -123,10 +128,16 @@ def patterns() -> ResponseReturnValue:
     """Every component in every state, for those who build pages; not there in production."""
     if _settings().is_production:
         raise NotThere
+    insiders_only()
     form = _PatternsForm(None, data={"faulty": "ab"})
     form.faulty.errors = ("A TradingView name has at least 3 characters.",)
     form.ticked.errors = ("Please tick this box to go on.",)
     return render_template("patterns.html", form=form, plan=catalog.plan_on_sale())
+
+
+def _owns(plan: Plan | None) -> bool:
+    """Whether this visitor has bought `plan`: nobody is asked to pay twice."""
+    return plan is not None and current_user.is_authenticated and billing.owns(current_user.id, plan.id)
 
 
 def _price(plan: Plan | None) -> str:

@@ -32,12 +32,17 @@ def sts(app, db, monkeypatch):
 def test_grant_makes_the_account_and_the_role(sts):
     result = sts("admin", "grant", "new@staff.example")
 
-    assert (result.exit_code, result.output) == (0, "new@staff.example is an admin.\n")
+    assert (result.exit_code, result.output) == (
+        0,
+        "new@staff.example is an admin. New account: nobody had this address before.\n",
+    )
     assert database.session.scalars(sa.select(User)).one().role == Role.ADMIN
 
 
 def test_grant_raises_somebody_who_is_there_ignoring_case(sts, alice):
-    assert sts("admin", "grant", "ALICE@customers.example").exit_code == 0
+    result = sts("admin", "grant", "ALICE@customers.example")
+
+    assert (result.exit_code, result.output) == (0, "alice@customers.example is an admin.\n")
 
     assert database.session.get_one(User, alice.id).is_staff
     assert count(User) == 1

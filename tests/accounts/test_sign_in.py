@@ -17,7 +17,7 @@ from sts_app.core.db import db as database
 from sts_app.core.store import store_for
 from sts_app.emails.models import EmailMessage
 from sts_app.emails.simulated import delivered
-from tests.builders import EVIL_PATHS, count, enter, kinds, letters, lifetime, sam, work
+from tests.builders import EVIL_PATHS, count, enter, kinds, letters, lifetime, person, sam, work
 
 REFUSED = (422, None)  # an address with a NUL in it
 LINK = re.compile(r"http://[^\s\"]+(/sign-in/link/[^\s\"<]+)")
@@ -39,6 +39,14 @@ def link() -> str:
 
 def code() -> str:
     return re.search(r"\b(\d{3} ?\d{3})\b", last_letter()).group(1)
+
+
+def guess_wrong(visitor: FlaskClient, email: str, *, times: int) -> None:
+    """Ask for a letter and type a wrong code so often."""
+    ask(visitor, email)
+    wrong = "000000" if code().replace(" ", "") != "000000" else "000001"
+    for _ in range(times):
+        assert visitor.post("/sign-in/code", data={"code": wrong}).status_code == 422
 
 
 def is_in(visitor: FlaskClient) -> bool:
@@ -210,7 +218,8 @@ class TestLink:
     def test_a_link_changed_by_one_letter_is_over(self, client, alice):
         ask(client)
         address = link()
-        changed = address[:-1] + ("A" if address[-1] != "A" else "B")
+        # Not the last letter: some of its bits stand for nothing.
+        changed = address[:-2] + ("A" if address[-2] != "A" else "B") + address[-1]
 
         assert client.get(changed).status_code == 410
         assert not is_in(client)
@@ -263,6 +272,44 @@ class TestCode:
             client.post("/sign-in/code", data={"code": wrong})
 
         assert client.post("/sign-in/code", data={"code": right}).status_code == 303
+
+    def test_guesses_are_counted_over_all_letters_to_an_address(self, app, client, phone, alice, clock):
+        """Twenty wrong tries with four letters; the fifth letter's code is refused and its link works."""
+        for typed in ("alice@customers.example", "ALICE@customers.example") * 2:
+            guess_wrong(app.test_client(), typed, times=5)
+            clock.shift(timedelta(hours=1))
+        ask(client)
+        right, address = code(), link()
+
+        answer = client.post("/sign-in/code", data={"code": right})
+
+        assert answer.status_code == 429
+        assert "codes do not work until tomorrow" in answer.text
+        assert not is_in(client)
+        assert phone.post(address).status_code == 303
+        assert is_in(phone)
+
+    def test_nineteen_wrong_tries_are_not_twenty(self, app, client, alice):
+        for times in (5, 5, 5, 4):
+            guess_wrong(app.test_client(), "alice@customers.example", times=times)
+        ask(client)
+
+        assert client.post("/sign-in/code", data={"code": code()}).status_code == 303
+
+    def test_guesses_are_forgotten_after_a_day(self, app, client, alice, clock):
+        for _ in range(4):
+            guess_wrong(app.test_client(), "alice@customers.example", times=5)
+        clock.shift(timedelta(hours=24))
+        ask(client)
+
+        assert client.post("/sign-in/code", data={"code": code()}).status_code == 303
+
+    def test_guesses_at_one_address_are_not_held_against_another(self, app, client, alice):
+        for _ in range(4):
+            guess_wrong(app.test_client(), "mallory@nowhere.example", times=5)
+        ask(client)
+
+        assert client.post("/sign-in/code", data={"code": code()}).status_code == 303
 
     def test_a_wrong_code_is_remembered_although_the_page_says_no(self, client, alice):
         ask(client)
@@ -319,7 +366,7 @@ class TestAccount:
         client.get(link())
 
         user = database.session.scalars(sa.select(User)).one()
-        assert (user.email, user.role, user.texts_version) == ("New@Customers.example", Role.USER, None)
+        assert (user.email, user.role, user.texts_version) == ("New@customers.example", Role.USER, None)
         assert kinds() == ["sign_in", "welcome"]
 
     def test_the_second_finds_it_ignoring_case_and_is_not_welcomed(self, client, alice):
@@ -329,11 +376,45 @@ class TestAccount:
         assert count(User) == 1
         assert kinds() == ["sign_in"]
 
+    def test_one_address_has_one_spelling(self, client, db):
+        """A letter and its accent, as one character and as two; the host in capitals."""
+        ask(client, "ren\u00e9@CUSTOMERS.example")
+        client.get(link())
+        ask(client, "rene\u0301@customers.example")
+        client.get(link())
+
+        assert database.session.scalars(sa.select(User.email)).all() == ["ren\u00e9@customers.example"]
+
+    @pytest.mark.parametrize(
+        "stored", ["\u0130@customers.example", "\u039f\u03a3@customers.example", "I@customers.example"]
+    )
+    def test_an_account_is_found_where_python_and_the_database_lower_differently(self, db, stored):
+        person(stored)
+
+        assert services.user_by_email(stored) is not None
+
     def test_whoever_admin_email_names_is_staff(self, client, db):
         ask(client, "SAM@staff.example")
         client.get(link())
 
         assert client.get("/admin/").status_code == 200
+
+    def test_becoming_staff_by_the_settings_leaves_one_audit_line(self, client, db):
+        person("sam@staff.example")
+        for _ in range(2):
+            ask(client, "sam@staff.example")
+            client.get(link())
+
+        user = database.session.scalars(sa.select(User)).one()
+        [line] = database.session.scalars(sa.select(AuditLog).where(AuditLog.action == "accounts.admin_granted"))
+        assert (line.actor, line.subject, line.details) == ("system", f"user:{user.id}", {"because": "ADMIN_EMAIL"})
+
+    def test_an_account_made_as_staff_leaves_it_too(self, client, db):
+        ask(client, "sam@staff.example")
+        client.get(link())
+
+        actions = database.session.scalars(sa.select(AuditLog.action).order_by(AuditLog.id)).all()
+        assert actions == ["accounts.admin_granted", "accounts.signed_in"]
 
     def test_nobody_else_is(self, client, alice):
         ask(client)
@@ -428,6 +509,26 @@ class TestSession:
         assert "planted" not in before
         assert before["_user_id"] != after["_user_id"]
         assert count(UserSession) == 2
+
+    @pytest.mark.parametrize("cookie", ["sts_session", "sts_remember"])
+    def test_a_new_sign_in_ends_the_session_this_browser_had(self, client, app, alice, cookie):
+        ask(client, remember="y")
+        client.get(link())
+        former = client.get_cookie(cookie).value
+        ask(client, "bob@customers.example")
+        client.get(link())
+
+        thief = app.test_client()
+        thief.set_cookie(cookie, former)
+        assert not is_in(thief)
+        assert is_in(client)
+
+    def test_and_that_of_no_other_browser(self, client, phone, alice):
+        enter(phone, alice)
+        ask(client)
+        client.get(link())
+
+        assert is_in(phone)
 
     def test_signing_out_ends_this_browser_and_no_other(self, client, phone, alice):
         enter(client, alice)

@@ -207,7 +207,7 @@ class TestOnboarding:
     @pytest.mark.parametrize(
         "name",
         [*[text for text in ODD_TEXTS if text not in ("-1", "NaN", "99999999999999999999999")],
-         "ab", "x" * 31, "an na", "anna!", "änna", "анна", "anna\x00", "anna;b", "<b>", "@anna", "anna."],
+         "ab", "x" * 31, "an na", "anna!", "änna", "анна", "anna\x00", "anna;b", "<b>", "@", "anna."],
     )  # fmt: skip
     def test_what_cannot_be_a_tradingview_name_gets_a_sentence(self, client, person, name):
         answer = client.post("/onboarding", data=self.FINE | {"tradingview_name": name.encode("utf-8", "replace")})

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sts_app.settings import Settings, SettingsFault, load, names_of
+from sts_app.settings import PRESET, Settings, SettingsFault, load, names_of
 from tests.world import ENV
 
 FINE = {**ENV, "DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "REDIS_URL": "redis://127.0.0.1:1/0"}
-NAMES = sorted({alias for field in Settings.model_fields for alias in names_of(field)})
+NAMES = sorted({PRESET, *(alias for field in Settings.model_fields for alias in names_of(field))})
 # An environment holds no NUL; everything else may come.
 texts = st.text(st.characters(exclude_characters="\x00"), max_size=30) | st.sampled_from(
     ["", " ", "true", "no", "-1", "0", "1e9", "nan", "inf", "9" * 400, "live", "simulated", "manual", "production",

@@ -18,7 +18,7 @@ from rq_scheduler import Scheduler
 import jobs
 from jobs.schedule import SCHEDULE, slot_of
 from sts_app.core import clock
-from sts_app.core.queue import QUEUES, WakeUp, send
+from sts_app.core.queue import FAILURE_TTL, QUEUES, RESULT_TTL, WakeUp, send
 from tests.house.source import APP, JOBS, argument, calls, files, shown, strings
 
 PROCESSES = {"worker", "scheduler", "schedule"}
@@ -96,6 +96,7 @@ def test_producer_and_consumer_agree(app, servers, name):
             assert job.origin in QUEUES
             assert LEGAL_ID.fullmatch(job.id)
             assert job.timeout == app.config["STS"].job_timeout
+            assert (job.result_ttl, job.failure_ttl) == (RESULT_TTL, FAILURE_TTL)
         assert now.id != later.id
         redis.flushdb()
 

@@ -35,6 +35,7 @@ PRODUCTION = {
     "APP_ENV": "production",
     "APP_URL": "https://store.test",
     "STRIPE_SECRET_KEY": "sk_of_nobody",
+    "TRUSTED_PROXIES": "0",
 }
 
 

@@ -9,24 +9,25 @@ from dotenv import dotenv_values
 from pydantic import SecretStr
 
 from sts_app.core.web import ROOT
-from sts_app.settings import Settings, SettingsFault, load, names_of
+from sts_app.settings import PRESET, Settings, SettingsFault, load, names_of
 from tests.house.source import APP, JOBS, files, shown
 
 EXAMPLE = ROOT / ".env.example"
 README = ROOT / "README.md"
 RENDER = ROOT / "render.yaml"
 FIELDS = list(Settings.model_fields)
-PREFERRED = {names_of(field)[0] for field in FIELDS}
-SPELLINGS = [name for field in FIELDS for name in names_of(field)]
+PREFERRED = {names_of(field)[0] for field in FIELDS} | {PRESET}
+SPELLINGS = [name for field in FIELDS for name in names_of(field)] + [PRESET]
 # Names that something else than the settings reads.
 WEB_PROCESS = {"WEB_HOST", "WEB_CONCURRENCY", "WEB_THREADS"}  # gunicorn.conf.py
 OF_THE_HOST = {"PYTHON_VERSION", "TZ"}
 NEEDED_IN_PRODUCTION = {
     "APP_ENV", "APP_URL", "SECRET_KEY", "DATABASE_URL", "REDIS_URL", "STRIPE_SECRET_KEY", "STRIPE_PRICE_ID",
-    "STRIPE_WEBHOOK_SECRET", "RESEND_API_KEY", "EMAIL_FROM", "ADMIN_EMAIL",
+    "STRIPE_WEBHOOK_SECRET", "RESEND_API_KEY", "EMAIL_FROM", "ADMIN_EMAIL", "TRUSTED_PROXIES",
 }  # fmt: skip
 READ_ELSEWHERE = {
     "sts_app/__init__.py": "gives the whole environment to `load`",
+    "sts_app/cli.py": "sees whether a database is named, or the store that runs here is meant",
     "sts_app/ops/doctor.py": "looks for names that are no longer used, to say so",
     "sts_app/ops/local.py": "makes the environment of the processes it starts",
     "jobs/scheduler.py": "sets the time zone, which rq-scheduler reckons in",
@@ -120,6 +121,13 @@ if RENDER.exists():
         assert NEEDED_IN_PRODUCTION - named == set()
 
 
+def test_the_blueprint_is_checked_or_said_to_be_missing():
+    """The check above stands aside where there is no blueprint: the README must then say so, and only then."""
+    not_built = next(line for line in re.split(r"\n- ", README.read_text()) if line.startswith("Not built yet"))
+
+    assert RENDER.exists() == ("`render.yaml`" not in not_built)
+
+
 def faults_of(environ: dict[str, str]) -> list[str]:
     try:
         load(environ)
@@ -138,6 +146,7 @@ def test_the_list_of_what_production_needs_is_what_it_refuses_to_miss():
         "RESEND_API_KEY": "re_of_nobody",
         "EMAIL_FROM": "STS <hello@store.test>",
         "ADMIN_EMAIL": "sam@staff.test",
+        "TRUSTED_PROXIES": "1",
     }
     assert load(whole).is_production
 
@@ -150,6 +159,28 @@ def test_the_list_of_what_production_needs_is_what_it_refuses_to_miss():
             assert told == [], name
 
     assert needed == NEEDED_IN_PRODUCTION
+
+
+@pytest.mark.parametrize("proxies", ["0", "1"])
+def test_production_is_told_how_many_proxies_there_are_even_if_none(proxies):
+    told = [sentence for sentence in faults_of(MINIMAL | {"APP_ENV": "production"}) if "TRUSTED_PROXIES" in sentence]
+    counted = faults_of(MINIMAL | {"APP_ENV": "production", "TRUSTED_PROXIES": proxies})
+
+    assert len(told) == 1
+    assert not any("TRUSTED_PROXIES" in sentence for sentence in counted)
+    assert faults_of(MINIMAL) == [], "elsewhere nobody has to count"
+
+
+@pytest.mark.parametrize("word", ["mocc", "Mock", "live", "mock,real"])
+def test_a_preset_that_is_misspelt_is_a_fault_of_its_own_and_alone(word):
+    assert faults_of(MINIMAL | {"ADAPTERS_PRESET": word}) == ["ADAPTERS_PRESET must be mock or real"]
+    assert "PORT" in faults_of(MINIMAL | {"ADAPTERS_PRESET": word, "PORT": "no"})[1]
+
+
+def test_a_setting_is_read_by_somebody():
+    read = "".join(path.read_text() for path in files(APP, JOBS, ROOT / "migrations"))
+
+    assert {field for field in FIELDS if not re.search(rf"\.{field}\b", read)} == set()
 
 
 def test_secrets_do_not_show():

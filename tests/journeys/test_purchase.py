@@ -54,7 +54,8 @@ def test_an_owner_is_told_so_and_not_charged_again(shop):
     buyer.buy()
     assert_delivered(shop, buyer)
 
-    buyer.open("/pricing").submit("/checkout")
+    assert "You own this" in buyer.open("/pricing").text
+    buyer.open("/strategies/nq-power-hour").submit("/checkout")
 
     assert buyer.path.startswith("/dashboard")
     assert "already own" in buyer.text

@@ -105,6 +105,7 @@ class TestStack:
     def test_the_callers_settings_are_not_its_own(self, tmp_path, servers, monkeypatch):
         monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_of_the_caller")
         monkeypatch.setenv("WORKER_CONCURRENCY", "64")
+        monkeypatch.setenv("ADAPTERS_PRESET", "real")
         env = {"DATABASE_URL": servers.postgres.url_of("postgres"), "REDIS_URL": servers.redis_url}
 
         with Stack(tmp_path / "stack", env=env) as stack:
@@ -112,6 +113,7 @@ class TestStack:
 
             assert "STRIPE_SECRET_KEY" not in stack.env
             assert stack.env["WORKER_CONCURRENCY"] == "2"
+            assert stack.env["ADAPTERS_PRESET"] == "mock"
 
     def test_it_is_ready_when_the_site_says_so(self, stack):
         stack.start("web").wait_ready()
