@@ -22,6 +22,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic_core import ErrorDetails
 
 RETRY_DELAYS = tuple(timedelta(seconds=s) for s in (30, 120, 600, 1800, 3600))
 # No setting of its own: it is read as choices for the three vendors.
@@ -284,16 +285,44 @@ def load(environ: dict[str, str]) -> Settings:
     try:
         settings = Settings.model_validate(given)
     except ValidationError as error:
-        for fault in error.errors(include_input=False, include_url=False):
-            name = str(fault["loc"][0]) if fault["loc"] else "settings"
-            message = "is required" if fault["type"] == "missing" else fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{environment_name(name)} {message}")
-        raise SettingsFault(faults) from None
+        faults += [_sentence(fault) for fault in error.errors(include_input=False, include_url=False)]
+        faulty = {environment_name(str(fault["loc"][0])) for fault in error.errors() if fault["loc"]}
+        raise SettingsFault(faults + _faults_beside(given, faulty)) from None
     # Without the preset nobody knows which vendors were meant, so what they need is not held against them.
     faults = faults or _faults_of(settings)
     if faults:
         raise SettingsFault(faults)
     return settings
+
+
+def _sentence(fault: ErrorDetails) -> str:
+    """One of pydantic's faults in our words."""
+    name = environment_name(str(fault["loc"][0])) if fault["loc"] else "the settings"
+    if fault["type"] == "missing":
+        return f"{name} is required"
+    if fault["type"] in ("enum", "literal_error"):
+        return f"{name} must be one of {fault['ctx']['expected']}"
+    message = fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    return f"{name} {message}"
+
+
+# Any valid value serves for a setting whose own is missing or faulty, while the rules between settings are asked.
+_STAND_INS = {
+    "SECRET_KEY": "x" * 32,
+    "DATABASE_URL": "postgresql://nobody/nothing",
+    "REDIS_URL": "redis://nobody",
+}
+
+
+def _faults_beside(given: dict[str, str], faulty: set[str]) -> list[str]:
+    """What else is wrong, so that mending the first faults does not bring up the next."""
+    spared = {alias for field in Settings.model_fields for alias in names_of(field) if names_of(field)[0] in faulty}
+    rest = {name: value for name, value in given.items() if name not in spared}
+    try:
+        settings = Settings.model_validate(_STAND_INS | rest)
+    except ValidationError:
+        return []
+    return [sentence for sentence in _faults_of(settings) if sentence.split()[0] not in faulty]
 
 
 def environment_name(field_or_alias: str) -> str:

@@ -65,3 +65,13 @@ def test_a_fault_is_named_as_the_documentation_spells_it():
 
     assert "SECRET_KEY must be at least 32 characters of randomness" in refused.value.faults
     assert any(sentence.startswith("PORT ") for sentence in refused.value.faults)
+
+
+def test_what_is_missing_hides_nothing_else_that_is_wrong():
+    with pytest.raises(SettingsFault) as caught:
+        load({"APP_ENV": "production", "PORT": "door"})
+
+    told = "\n".join(caught.value.faults)
+    for name in ("SECRET_KEY", "DATABASE_URL", "REDIS_URL", "PORT", "STRIPE_WEBHOOK_SECRET", "APP_URL", "ADMIN_EMAIL"):
+        assert f"{name} " in told
+    assert "PORT must be a valid integer" in told
