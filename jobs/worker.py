@@ -83,7 +83,9 @@ class House(WorkerPool):
                 started_at=self.started_at,
                 details={"places": self.num_workers, "memory_mb": memory_mb},
             )
-            stale = services.sweep_is_stale(clock.now())
+            # A store that has just started has a scheduler that waits for its first full minute.
+            settled = clock.now() - self.started_at > self.settings.scaled(1.5 * services.BEAT_EVERY)
+            stale = settled and services.sweep_is_stale(clock.now())
         if stale:
             log.warning("worker.sweep_is_stale")
             send(self.connection, WakeUp("ops.rescue_sweep", services.BEAT_EVERY * 0))

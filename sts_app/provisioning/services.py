@@ -42,7 +42,7 @@ class NameTaken(AlreadyDone):
     code = "NAME_TAKEN"
     sentence = (
         "This TradingView name is in use by another account of this store. "
-        "If it is yours, sign in with the e-mail address you used then, or write to us."
+        "If it is yours, sign in with the e-mail address you used then, or write to the address our letters come from."
     )
 
 
