@@ -161,8 +161,8 @@ def test_retries_that_are_exhausted_go_to_a_person(shop):
 def test_a_name_that_is_unknown_when_it_is_granted(shop):
     world = shop.world
     world.start()
-    shop.mislead_tradingview("unknown")
     buyer = shop.buyer()
+    shop.mislead_tradingview("unknown")
     buyer.pay()
 
     world.eventually(lambda: set(buyer.access().values()) == {"Action needed"})
