@@ -20,7 +20,7 @@ run: $(VENV)/.local ## Run the whole store here, with its own database and Redis
 demo: $(VENV)/.local ## Make one purchase against running processes and check every promise
 	@$(VENV)/bin/sts demo
 
-bench: $(VENV)/.local ## Measure three speeds as ratios against baselines in the same run
+bench: $(VENV)/.local ## Measure speeds and memory as ratios against baselines in the same run
 	@$(PY) -m bench.run
 
 test: $(VENV)/.dev chromium ## Run the tests (ARGS="-k name" for some of them)

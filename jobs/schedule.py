@@ -27,6 +27,8 @@ class Periodic:
 SCHEDULE = (
     Periodic("ops.sweep", "* * * * *", 60),
     Periodic("ops.check_invariants", "*/5 * * * *", 60),
+    Periodic("provisioning.check_session", "*/15 * * * *", 60),
+    Periodic("provisioning.reconcile", "30 4 * * *", 900),
     Periodic("ops.tidy", "0 3 * * *", 300),
 )
 

@@ -25,6 +25,7 @@ from jobs import the_app
 from jobs.schedule import SCHEDULE
 from sts_app.core import clock
 from sts_app.core.db import transaction
+from sts_app.core.queue import queue_of
 from sts_app.ops import services
 
 log = structlog.get_logger()
@@ -45,7 +46,7 @@ def reconcile(scheduler: Scheduler) -> tuple[int, int]:
             periodic.cron,
             func=f"jobs.{periodic.name}",
             id=job_id,
-            queue_name="default",
+            queue_name=queue_of(periodic.name),
             timeout=periodic.timeout,
             result_ttl=KEEP_RESULT_FOR_EVER,
             use_local_timezone=False,

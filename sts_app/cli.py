@@ -14,6 +14,7 @@ from flask_migrate.cli import db as schema
 from sts_app.accounts import cli as accounts
 from sts_app.ops import cli as ops
 from sts_app.ops import folder
+from sts_app.provisioning import cli as provisioning
 from sts_app.settings import AppEnv, Settings, SettingsFault, load, names_of
 
 
@@ -68,5 +69,5 @@ main = House(
     add_version_option=False,
     load_dotenv=False,
 )
-for command in (*accounts.commands, *ops.commands, schema):
+for command in (*accounts.commands, *provisioning.commands, *ops.commands, schema):
     main.add_command(command)

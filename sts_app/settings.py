@@ -7,6 +7,8 @@ object. Names and aliases follow the environment table of the README and `.env.e
 
 from __future__ import annotations
 
+import base64
+import re
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
@@ -51,7 +53,7 @@ class AppEnv(StrEnum):
 
 
 Vendor = Literal["live", "simulated"]
-TradingViewVendor = Literal["unofficial-api", "simulated", "manual"]
+TradingViewVendor = Literal["unofficial-api", "direct", "simulated", "manual"]
 
 
 def _strict_bool(value: object) -> object:
@@ -71,6 +73,23 @@ def _comma_list(value: object) -> object:
 
 def _blank_is_none(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def encryption_key(text: str) -> bytes:
+    """The 32 bytes of a key for AES-256, as people keep them: 64 hex digits or base64, url-safe or not, padded or not.
+
+    Raises ValueError for anything else, also for base64 whose last letter has bits to spare: that is a
+    key which lost a letter on the way.
+    """
+    text = text.strip()
+    if re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        return bytes.fromhex(text)
+    if re.fullmatch(r"([A-Za-z0-9+/]{43}|[A-Za-z0-9_-]{43})=?", text):
+        standard = text.rstrip("=").replace("-", "+").replace("_", "/") + "="
+        key = base64.b64decode(standard)
+        if base64.b64encode(key).decode() == standard:
+            return key
+    raise ValueError("must be 32 bytes, as 64 hex digits or as base64")
 
 
 StrictBool = Annotated[bool, BeforeValidator(_strict_bool)]
@@ -124,6 +143,19 @@ class Settings(BaseModel):
     tv_session_id: SecretStr | None = _named("TV_SESSION_ID", default=None)
     tv_signature: SecretStr | None = _named("TV_SIGNATURE", default=None)
     tv_canary_username: str | None = _named("TV_CANARY_USERNAME", default=None)
+    tv_base_url: str = _named("TV_BASE_URL", default="https://www.tradingview.com")
+    credential_encryption_key: SecretStr | None = _named(
+        "CREDENTIAL_ENCRYPTION_KEY", "TENANT_SECRETS_ENCRYPTION_KEY", "DATA_ENCRYPTION_KEY", default=None
+    )
+    credential_encryption_key_fallbacks: CommaList = _named(
+        "CREDENTIAL_ENCRYPTION_KEY_FALLBACKS", default=(), repr=False
+    )
+    provisioning_fallback_mode: Literal["manual", "none"] = _named("PROVISIONING_FALLBACK_MODE", default="manual")
+    block_checkout_when_degraded: StrictBool = _named("BLOCK_CHECKOUT_WHEN_DEGRADED", default=False)
+    tv_writes_per_minute: float = _named("TV_WRITES_PER_MINUTE", default=10.0, gt=0)
+    tv_write_burst: float = _named("TV_WRITE_BURST", default=12.0, ge=1)
+    tv_reads_per_minute: float = _named("TV_READS_PER_MINUTE", default=60.0, gt=0)
+    tv_read_burst: float = _named("TV_READ_BURST", default=60.0, ge=1)
     tv_validate_timeout: float = _named("TV_VALIDATE_TIMEOUT", default=10.0, gt=0)
     tv_call_timeout: float = _named("TV_CALL_TIMEOUT", default=30.0, gt=0)
 
@@ -132,7 +164,7 @@ class Settings(BaseModel):
     worker_max_retries: int = _named("WORKER_MAX_RETRIES", default=5, ge=0, le=50)
     retry_time_scale: float = _named("RETRY_TIME_SCALE", default=1.0, gt=0, le=1)
     work_seconds: float = _named("WORK_SECONDS", default=15.0, gt=0)
-    job_timeout: int = _named("JOB_TIMEOUT", default=120, ge=1)
+    job_timeout: int = _named("JOB_TIMEOUT", default=130, ge=1)
     lease_seconds: int = _named("LEASE_SECONDS", default=180, ge=1)
     clock_skew_seconds: int = _named("CLOCK_SKEW_SECONDS", default=30, ge=0)
     scheduler_round: float = _named("SCHEDULER_ROUND_SECONDS", default=2.0, ge=0.2, le=5)
@@ -146,7 +178,7 @@ class Settings(BaseModel):
 
     @field_validator(
         "stripe_secret_key", "resend_api_key", "tv_session_id", "tv_signature", "tv_access_api_url",
-        "tv_canary_username", "stripe_price_id", "stripe_api_base", "resend_api_base",
+        "tv_canary_username", "credential_encryption_key", "stripe_price_id", "stripe_api_base", "resend_api_base",
         "database_url_unpooled", "health_token", mode="before",
     )  # fmt: skip
     @classmethod
@@ -177,6 +209,23 @@ class Settings(BaseModel):
         if len(value.get_secret_value()) < 32:
             raise ValueError("must be at least 32 characters of randomness")
         return value
+
+    @field_validator("credential_encryption_key")
+    @classmethod
+    def _fit_to_encrypt(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            encryption_key(value.get_secret_value())
+        return value
+
+    @field_validator("credential_encryption_key_fallbacks")
+    @classmethod
+    def _fit_to_decrypt(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        for number, value in enumerate(values, 1):
+            try:
+                encryption_key(value)
+            except ValueError as error:
+                raise ValueError(f"{error}: number {number} of them is not") from None
+        return values
 
     @property
     def is_production(self) -> bool:
@@ -247,8 +296,8 @@ def _faults_of(settings: Settings) -> list[str]:
         faults.append("RESEND_API_KEY is needed when MAIL_VENDOR is live")
     if s.provisioning_mode == "unofficial-api" and not s.tv_access_api_url:
         faults.append("TV_ACCESS_API_URL is needed when PROVISIONING_MODE is unofficial-api")
-    if s.work_seconds + 3 * s.tv_call_timeout + s.tv_validate_timeout > s.job_timeout:
-        faults.append("JOB_TIMEOUT must cover WORK_SECONDS, three TV_CALL_TIMEOUT and one TV_VALIDATE_TIMEOUT")
+    if s.work_seconds + 3 * s.tv_call_timeout + 2 * s.tv_validate_timeout > s.job_timeout:
+        faults.append("JOB_TIMEOUT must cover WORK_SECONDS, three TV_CALL_TIMEOUT and two TV_VALIDATE_TIMEOUT")
     if s.job_timeout + s.clock_skew_seconds >= s.lease_seconds:
         faults.append("LEASE_SECONDS must exceed JOB_TIMEOUT plus CLOCK_SKEW_SECONDS")
     if s.is_production:

@@ -33,9 +33,10 @@ from sts_app.core import clock, tokens
 from sts_app.core.db import db, transaction
 from sts_app.core.store import Store, store_for
 from sts_app.emails.models import EmailMessage
+from sts_app.provisioning import cycles, names, queries, simulated
 from sts_app.provisioning import services as provisioning
-from sts_app.provisioning import simulated
 from sts_app.provisioning.models import Entitlement, Grant
+from sts_app.provisioning.rules import GrantState
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 EVIL_PATHS = (
@@ -162,7 +163,7 @@ def vendor() -> Store:
 
 def named(user: User, spelling: str) -> User:
     """`user` with a TradingView name that was verified now."""
-    provisioning.set_name(user, spelling, verified=True)
+    names.set_name(user, spelling, verified=True)
     return user
 
 
@@ -170,6 +171,20 @@ def entitled(user: User, plan: Plan, source: str = "gift:1") -> Entitlement:
     made = provisioning.entitle(user.id, plan, source=source, paid_at=clock.now(), actor="system")
     assert made is not None
     return made
+
+
+def served(user: User, plan: Plan, source: str) -> User:
+    """`user` with a plan whose every pair was given and read back now, without the calls."""
+    entitlement = entitled(user, plan, source)
+    entitlement.announced_at = clock.now()
+    current = queries.current_name(user.id)
+    assert current is not None
+    for grant in grants(current.name_key):
+        grant.state, grant.next_attempt_at, grant.called_at = GrantState.VERIFIED, None, clock.now()
+        cycles.prove(grant, "read back", clock.now())
+        simulated.give(store_for("tradingview"), grant.name_spelling, grant.script_id)
+    db.session.commit()
+    return user
 
 
 def grants(name: str | None = None) -> list[Grant]:
@@ -184,6 +199,17 @@ def holders(script_id: str | None = None) -> set[tuple[str, str]]:
     """(name, script) of everything the simulated TradingView holds."""
     held = simulated.holdings(store_for("tradingview"))
     return {(h.username, h.script_id) for h in held if script_id in (None, h.script_id)}
+
+
+def through(patch: Any, adapter: Any) -> None:
+    """Let everybody reach TradingView through `adapter` until the end of the test."""
+    patch.setattr("sts_app.provisioning.adapter_for", lambda settings, held: adapter)
+
+
+def by_hand(patch: Any) -> None:
+    """A store without any way to TradingView, where people do the work."""
+    settings = current_app.config["STS"].model_copy(update={"provisioning_mode": "manual"})
+    patch.setitem(current_app.config, "STS", settings)
 
 
 # Money.
@@ -274,6 +300,17 @@ def look_over() -> int:
     for user_id in people:
         provisioning.keep_in_step(user_id)
     return len(people)
+
+
+@contextmanager
+def forgotten() -> Iterator[None]:
+    """What is written inside, committed or not, is as if it had not been."""
+    savepoint = db.engine.begin_nested()  # a test's engine is its one connection
+    try:
+        yield
+    finally:
+        db.session.rollback()
+        savepoint.rollback()
 
 
 def in_a_transaction(deed: Callable[[], Any]) -> Any:

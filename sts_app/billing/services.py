@@ -213,6 +213,8 @@ def apply_facts(purchase_id: int, facts: PaymentFacts) -> Decision:
         _change(purchase, status, decision.status, facts)
     if purchase.status != PurchaseStatus.PENDING:
         purchase.next_look_up_at = None
+        # A look-up that died on the way, or is still out, has nothing left to bring.
+        purchase.lease_token = purchase.leased_until = None
     return decision
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import suppress
+from datetime import timedelta
 
 import structlog
-from flask import Blueprint, current_app, render_template, request
+from flask import Blueprint, current_app, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_limiter.util import get_remote_address
 from flask_login import current_user
@@ -18,14 +20,13 @@ from sts_app.billing.models import Purchase
 from sts_app.billing.services import payments
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan
-from sts_app.core import clock
 from sts_app.core.db import checkpoint
-from sts_app.core.errors import NotNow, NotThere, Refusal, SlowDown
+from sts_app.core.errors import Act, NotNow, NotThere, Refusal, SlowDown
 from sts_app.core.security import limiter
 from sts_app.core.web import see_other, toast
+from sts_app.provisioning import control, names
 from sts_app.provisioning import queries as provisioning_queries
-from sts_app.provisioning import services as provisioning
-from sts_app.provisioning.services import NameOutcome
+from sts_app.provisioning.rules import NameOutcome
 
 log = structlog.get_logger()
 
@@ -33,11 +34,34 @@ bp = Blueprint("billing", __name__)
 webhooks = Blueprint("webhooks", __name__)
 
 
+# A name that TradingView could not be asked about now: nobody pays for access that may go to a wrong name.
+NAME_NOT_CHECKED = {
+    NameOutcome.BUSY: (
+        "Many names are being checked at this moment, so yours has to wait a little. Nothing was charged. "
+        "Please try again in a minute."
+    ),
+    NameOutcome.SLOW: (
+        "TradingView took too long to answer, so your TradingView name could not be checked. Nothing was charged. "
+        "Please try again."
+    ),
+    NameOutcome.DOWN: (
+        "TradingView cannot be asked at this moment, so your TradingView name could not be checked. Nothing was "
+        "charged. Please try again in a few minutes."
+    ),
+}
+
+
 class NameUnknown(Refusal):
     code = "USERNAME_NOT_VERIFIED"
+    title = "Your TradingView name needs another look"
+
+
+class SalesPaused(NotNow):
+    code = "SALES_PAUSED"
+    title = "Sales are paused"
     sentence = (
-        "TradingView does not know your TradingView name any more, so nothing was charged. "
-        "Please correct it under Onboarding and try again."
+        "Sales are paused at the moment, because access could not be given as fast as we promise. Nothing was "
+        "charged. Those who hold access keep it. Please come back a little later."
     )
 
 
@@ -114,12 +138,17 @@ def _bad_signature(reason: str) -> ResponseReturnValue:
 
 
 def _on_the_way(plan: Plan) -> ResponseReturnValue | None:
-    """Where a buyer must go first: sign-in, onboarding, or the dashboard of somebody who owns it."""
-    if not current_user.is_authenticated:
-        return see_other("accounts.sign_in", next="/checkout")
-    if queries.owns(current_user.id, plan.id):
+    """Where a buyer must go first: sign-in, onboarding, or the dashboard of somebody who owns it.
+
+    Raises `SalesPaused`, before anybody signs in or fills a form in vain.
+    """
+    if current_user.is_authenticated and queries.owns(current_user.id, plan.id):
         toast(services.AlreadyOwner.sentence, "info")
         return see_other("pages.dashboard")
+    if control.standing().sales_closed:
+        raise SalesPaused(retry_after=600)
+    if not current_user.is_authenticated:
+        return see_other("accounts.sign_in", next="/checkout")
     name = provisioning_queries.current_name(current_user.id)
     if name is None or current_user.texts_version != TEXTS_VERSION:
         return see_other("provisioning.onboarding", next="/checkout")
@@ -127,39 +156,39 @@ def _on_the_way(plan: Plan) -> ResponseReturnValue | None:
 
 
 def _check_name_again() -> None:
-    """A wrong name is caught before the money moves.
+    """A wrong name is caught before the money moves, by what TradingView said of it within a day or says now.
 
-    A name verified within a day is trusted, and one verified before it is when TradingView does not answer.
+    One that was verified before is trusted when TradingView is slow or away, and one that nobody can check
+    is accepted as unverified where people do the work. Raises `NameUnknown`, `SlowDown` and `NotNow`.
     """
     name = provisioning_queries.current_name(current_user.id)
     assert name is not None
-    now = clock.now()
-    if name.verified_at is not None and name.verified_at + provisioning.NAME_CHECK_LASTS > now:
-        return
-    was_verified = name.verified_at is not None
-    spelling = name.spelling
+    spelling, was_verified = name.spelling, name.verified_at is not None
     checkpoint()
-    check = provisioning.check_name(spelling)
-    if check.outcome is NameOutcome.VALID:
-        assert check.spelling is not None
-        provisioning.set_name(current_user, check.spelling, verified=True)
-        # Ends the hold on the person before the purchase is opened: a payment takes them the other way round.
-        checkpoint()
-    elif check.outcome is NameOutcome.UNKNOWN:
-        raise NameUnknown
-    elif check.outcome is NameOutcome.BUSY and not was_verified:
-        wait = int(check.retry_after.total_seconds()) if check.retry_after else 60
-        raise SlowDown(
-            "TradingView asks us to slow down, so your TradingView name could not be checked. Nothing was charged. "
-            "Please try again in a few minutes.",
-            retry_after=wait,
-        )
-    elif check.outcome is not NameOutcome.NOT_CONFIGURED and not was_verified:
-        raise NotNow(
-            "TradingView does not answer, so your TradingView name could not be checked. Nothing was charged. "
-            "Please try again in a few minutes.",
-            retry_after=60,
-        )
+    check = names.check(spelling)
+    match check.outcome:
+        case NameOutcome.VALID:
+            names.set_name(current_user, check.spelling or spelling, verified=True)
+            # Ends the hold on the person before the purchase is opened: a payment takes them the other way round.
+            checkpoint()
+        case NameOutcome.UNKNOWN:
+            raise NameUnknown(
+                f"TradingView does not know the name {spelling}, so nothing was charged. Please compare it, letter by "
+                f"letter, with the one on your TradingView profile. {' '.join(check.warnings)}".rstrip(),
+                act=Act("Correct the name", url_for("provisioning.onboarding", next=url_for("billing.checkout"))),
+            )
+        case NameOutcome.BUSY:
+            raise SlowDown(NAME_NOT_CHECKED[check.outcome], retry_after=_seconds(check.wait), act=_once_more())
+        case NameOutcome.SLOW | NameOutcome.DOWN if not was_verified:
+            raise NotNow(NAME_NOT_CHECKED[check.outcome], retry_after=_seconds(check.wait), act=_once_more())
+
+
+def _once_more() -> Act:
+    return Act("Try again", url_for("billing.checkout_post"), post=True)
+
+
+def _seconds(wait: timedelta) -> int:
+    return math.ceil(wait.total_seconds())
 
 
 def _renew(purchase: Purchase, plan: Plan) -> Purchase:

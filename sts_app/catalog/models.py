@@ -2,21 +2,43 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, validates
 
 from sts_app.core import clock
 from sts_app.core.db import Base, Row, text_enum
+from sts_app.core.errors import AlreadyDone
+
+_SCRIPT_ID = re.compile(r"PUB;[A-Za-z0-9_-]{1,100}", re.ASCII)
+
+
+def is_script_id(text: str) -> bool:
+    """True for what has the shape of a pine id; whether TradingView knows it is another question."""
+    return _SCRIPT_ID.fullmatch(text) is not None
+
+
+def is_placeholder(script_id: str) -> bool:
+    """True for the ids of the seed, which TradingView does not know (`PUB;nq_..._001`)."""
+    return script_id.startswith("PUB;nq_")
 
 
 class StrategyStatus(StrEnum):
     DRAFT = "draft"
     ON_SALE = "on_sale"
     RETIRED = "retired"
+
+
+class OnceOnSale(AlreadyDone):
+    code = "ONCE_ON_SALE"
+    sentence = (
+        "This strategy has been on sale, so it cannot become a draft again: its holders would lose it, and only the "
+        "end of an entitlement ends access. Retire it instead; then it leaves the listing and its holders keep it."
+    )
 
 
 class Strategy(Row, Base):
@@ -51,8 +73,23 @@ class Strategy(Row, Base):
 
     @property
     def has_placeholder_script(self) -> bool:
-        """True for the ids of the seed, which TradingView does not know (`PUB;nq_..._001`)."""
-        return self.script_id.startswith("PUB;nq_")
+        return is_placeholder(self.script_id)
+
+    @validates("status")
+    def _never_a_draft_again(self, _: str, status: str) -> str:
+        if status == StrategyStatus.DRAFT and self.status in (StrategyStatus.ON_SALE, StrategyStatus.RETIRED):
+            raise OnceOnSale(cause=f"strategy:{self.id}")
+        return status
+
+
+class FormerScript(Row, Base):
+    """A script id that a strategy had before: its holders keep it until the new one is read back."""
+
+    __tablename__ = "former_script"
+    __table_args__ = (sa.UniqueConstraint("script_id"),)
+
+    strategy_id: Mapped[int] = mapped_column(sa.ForeignKey("strategy.id"), index=True)
+    script_id: Mapped[str]
 
 
 class Plan(Row, Base):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from sts_app.catalog.models import Plan, Strategy, StrategyStatus
+from sts_app.catalog.models import FormerScript, Plan, Strategy, StrategyStatus
 from sts_app.core.db import db
 from sts_app.core.errors import NotNow, NotThere
 
@@ -30,6 +30,34 @@ def strategy_by_slug(slug: str) -> Strategy:
     if strategy is None:
         raise NotThere(cause=f"no strategy shown as {slug!r}")
     return strategy
+
+
+def all_strategies() -> Sequence[Strategy]:
+    """Every strategy, drafts included, for staff."""
+    return db.session.scalars(sa.select(Strategy).order_by(*_IN_ORDER)).all()
+
+
+def strategy_for_staff(slug: str) -> Strategy:
+    """The strategy of this name in whatever status. Raises `NotThere`."""
+    strategy = db.session.scalars(sa.select(Strategy).where(Strategy.slug == slug)).one_or_none()
+    if strategy is None:
+        raise NotThere(f"There is no strategy called {slug!r}.")
+    return strategy
+
+
+def strategy_with_script(script_id: str) -> Strategy | None:
+    """Whose script this is or was, if anybody's. One statement, so that a swap under way cannot hide from it."""
+    was = sa.exists().where(FormerScript.strategy_id == Strategy.id, FormerScript.script_id == script_id)
+    found = sa.select(Strategy).where(sa.or_(Strategy.script_id == script_id, was)).order_by(Strategy.id)
+    return db.session.scalars(found).first()
+
+
+def former_scripts() -> dict[int, frozenset[str]]:
+    """The script ids that strategies had before, by strategy id. One that never changed is left out."""
+    found: dict[int, frozenset[str]] = {}
+    for strategy_id, script_id in db.session.execute(sa.select(FormerScript.strategy_id, FormerScript.script_id)):
+        found[strategy_id] = found.get(strategy_id, frozenset()) | {script_id}
+    return found
 
 
 def plan_on_sale() -> Plan | None:
@@ -57,3 +85,13 @@ def covered_strategies(plan: Plan) -> Sequence[Strategy]:
         return []
     covered = sa.select(Strategy).where(Strategy.status.in_([StrategyStatus.ON_SALE, StrategyStatus.RETIRED]))
     return db.session.scalars(covered.order_by(*_IN_ORDER)).all()
+
+
+def plans_covering(strategy: Strategy) -> sa.Select[Plan]:
+    """The plans whose holders have `strategy`, or would have it if it were no draft, in the order of their ids.
+
+    The other direction of `covered_strategies`; a statement, so that a caller may lock what it finds. Plans
+    that are no longer sold are among them: who bought one keeps what it covers.
+    """
+    # A plan covers everything or nothing so far, so all strategies are alike.
+    return sa.select(Plan).where(Plan.covers_all).order_by(Plan.id)

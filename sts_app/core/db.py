@@ -114,10 +114,10 @@ def transaction() -> Iterator[None]:
     """One step of a job or a command: commits when the block ends, rolls back when it raises."""
     try:
         yield
+        commit()
     except BaseException:
         rollback()
         raise
-    commit()
 
 
 def checkpoint() -> None:

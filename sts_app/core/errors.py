@@ -6,6 +6,17 @@ fit for a customer, `code` for a machine. Staff read the cause in the log.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Act:
+    """What to do about a refusal, for the page that shows it: a link, or with `post` a deed behind a button."""
+
+    label: str
+    address: str
+    post: bool = False
+
 
 class Refusal(Exception):
     """Something we will not do, with the sentence that says why and what to do instead."""
@@ -13,11 +24,20 @@ class Refusal(Exception):
     status = 400
     code = "REFUSED"
     sentence = "That could not be done."
+    title: str | None = None  # of its page, where the one of its status says too little
 
-    def __init__(self, sentence: str | None = None, *, cause: str = "", retry_after: int | None = None) -> None:
+    def __init__(
+        self,
+        sentence: str | None = None,
+        *,
+        cause: str = "",
+        retry_after: int | None = None,
+        act: Act | None = None,
+    ) -> None:
         self.sentence = sentence or self.sentence
         self.cause = cause
         self.retry_after = retry_after
+        self.act = act
         super().__init__(cause or self.sentence)
 
 

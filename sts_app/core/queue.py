@@ -71,6 +71,12 @@ def depths() -> dict[str, int]:
     return {name: len(Queue(name, connection=redis_connection())) for name in QUEUES}
 
 
+def queue_of(name: str) -> str:
+    """The queue that a job waits in: its room's own, or the one for all others."""
+    room = name.partition(".")[0]
+    return room if room in QUEUES else "default"
+
+
 def wake(name: str, *, after: timedelta = timedelta(0)) -> None:
     """Stage a wake-up for the job `jobs.<name>`, now or `after` some time, once this transaction commits."""
     staged = _staged()
@@ -105,8 +111,7 @@ def send_staged() -> None:
 
 def send(connection: Redis, wake_up: WakeUp) -> None:
     """Put one wake-up into RQ, or hand it to rq-scheduler when it is for later."""
-    room = wake_up.name.partition(".")[0]
-    queue_name = room if room in QUEUES else "default"
+    queue_name = queue_of(wake_up.name)
     function = f"jobs.{wake_up.name}"
     # One id per wake-up: a job that re-used its own id would keep its old arguments and could be
     # deleted by its own result's time to live.

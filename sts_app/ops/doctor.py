@@ -13,6 +13,7 @@ from flask import current_app
 from sts_app.catalog.models import Plan, Strategy
 from sts_app.core.db import db
 from sts_app.ops import queries
+from sts_app.provisioning import credentials
 from sts_app.settings import PLACEHOLDER_PRICE
 
 REPLACED_NAMES = {
@@ -64,6 +65,7 @@ def examine() -> Iterator[Finding]:
         yield Finding("fault", "There is no admin: run `sts admin grant EMAIL`.")
 
     yield from _catalog(strict)
+    yield from _credentials()
 
 
 def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
@@ -84,3 +86,41 @@ def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
     placeholders = [s.slug for s in db.session.scalars(sa.select(Strategy)) if s.has_placeholder_script]
     if placeholders and settings.provisioning_mode != "simulated":
         yield Finding(strict, f"Placeholder script ids, unknown at TradingView: {', '.join(placeholders)}.")
+
+
+def _credentials() -> Iterator[Finding]:
+    """Whether what signs us in at TradingView can be read, how old it is, and under which keys it rests."""
+    settings = current_app.config["STS"]
+    sets = credentials.history()
+    active = next((each for each in sets if each.retired_at is None), None)
+    in_environment = settings.tv_session_id is not None or settings.tv_signature is not None
+    if active is not None:
+        yield _condition(active)
+        if in_environment:
+            yield Finding("warning", "TV_SESSION_ID and TV_SIGNATURE are not read while credentials are stored: "
+                                     "remove them.")  # fmt: skip
+    elif in_environment:
+        yield Finding("warning", "TV_SESSION_ID and TV_SIGNATURE are deprecated: run `sts credentials set`, "
+                                 "then remove them.")  # fmt: skip
+    elif settings.provisioning_mode == "direct":
+        yield Finding("fault", "No credentials of TradingView are stored: run `sts credentials set`.")
+    if older := sum(each.key == "older" for each in sets):
+        yield Finding("warning", f"Stored credentials rest under an older key ({older} in all): run `sts rotate-key`, "
+                                 "then remove the older key.")  # fmt: skip
+    if lost := [str(each.id) for each in sets if each.key == "lost" and each is not active]:
+        yield Finding("warning", f"Retired credentials whose key is lost: {', '.join(lost)}. Nothing needs them.")
+    if settings.provisioning_mode == "unofficial-api" and settings.tv_canary_username is None:
+        yield Finding("warning", "TV_CANARY_USERNAME is not set: nothing tells whether the access service is still "
+                                 "signed in, until a grant fails.")  # fmt: skip
+
+
+def _condition(active: credentials.Kept) -> Finding:
+    try:
+        credentials.active()
+    except credentials.CannotRead as trouble:
+        needed = current_app.config["STS"].provisioning_mode != "manual"
+        return Finding("fault" if needed else "warning", f"Credentials {active.id}: {trouble.reason}.")
+    aged = f"The credentials of TradingView are {active.age.days} days old"
+    if active.is_old:
+        return Finding("warning", f"{aged}: run `sts credentials set`{' now' if active.is_too_old else ' soon'}.")
+    return Finding("fine", f"{aged} and can be read.")

@@ -322,6 +322,7 @@ def _own_secrets(folder: Path) -> dict[str, str]:
     made = {
         "SECRET_KEY": secrets.token_urlsafe(48),
         "STRIPE_WEBHOOK_SECRET": "whsec_" + secrets.token_urlsafe(24),
+        "CREDENTIAL_ENCRYPTION_KEY": secrets.token_hex(32),
         "HEALTH_TOKEN": secrets.token_urlsafe(24),
     }
     if missing := made.keys() - kept.keys():

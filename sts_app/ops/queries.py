@@ -20,6 +20,7 @@ from sts_app.emails import queries as emails
 from sts_app.ops.models import Heartbeat
 from sts_app.ops.services import STALE_AFTER, SWEEP, last_run
 from sts_app.provisioning import queries as provisioning
+from sts_app.provisioning import slo
 
 Check = dict[str, Any]
 
@@ -75,13 +76,18 @@ def queues() -> Check:
     return {"status": "healthy", "depths": waiting}
 
 
-def provisioning_state(now: datetime) -> Check:
-    return {
-        "status": "degraded" if provisioning.open_tasks() else "healthy",
+def provisioning_state(now: datetime, *, detail: bool) -> Check:
+    """What stands between us and TradingView, and how the promise is kept. Degraded while a person is needed."""
+    tasks = provisioning.open_tasks()
+    check: Check = {"status": "degraded" if tasks or slo.is_hindered() else "healthy"}
+    if not detail:
+        return check
+    return check | {
         "mode": current_app.config["STS"].provisioning_mode,
         "grants": provisioning.count_by_state(),
         "due": provisioning.grants_due(now),
-        "manualTasks": provisioning.open_tasks(),
+        "manualTasks": tasks,
+        **slo.figures(now),
     }
 
 
@@ -95,9 +101,9 @@ def backlog(now: datetime) -> Check:
     }
 
 
-def vendor(chosen: str, in_trouble: int) -> Check:
+def vendor(chosen: str, in_trouble: int, **more: Any) -> Check:
     """How a vendor treats us, by what our rows have seen of it: a question from outside asks no vendor."""
-    return {"status": "degraded" if in_trouble else "healthy", "vendor": chosen, "inTrouble": in_trouble}
+    return {"status": "degraded" if in_trouble else "healthy", "vendor": chosen, "inTrouble": in_trouble, **more}
 
 
 def admin_exists() -> Check:
@@ -105,8 +111,11 @@ def admin_exists() -> Check:
     return {"status": "healthy" if found is not None else "unhealthy"}
 
 
-def all_checks() -> dict[str, Check]:
-    """Every check by name. The database comes first: without it nothing else can be asked."""
+def all_checks(*, detail: bool) -> dict[str, Check]:
+    """Every check by name. The database comes first: without it nothing else can be asked.
+
+    `detail` says whether figures are reckoned that take the database a while; strangers do not see them.
+    """
     now = clock.now()
     first = database()
     if first["status"] != "healthy":
@@ -120,11 +129,11 @@ def all_checks() -> dict[str, Check]:
         "scheduler": heartbeat("scheduler", now),
         "queues": queues(),
         "backlog": backlog(now),
-        "provisioning": provisioning_state(now),
+        "provisioning": provisioning_state(now, detail=detail),
         "adminUser": admin_exists(),
         "stripe": vendor(settings.payments_vendor, billing.events_in_trouble()),
         "resend": vendor(settings.mail_vendor, emails.letters_in_trouble()),
-        "tradingview": vendor(settings.provisioning_mode, provisioning.grants_in_trouble()),
+        "tradingview": vendor(settings.provisioning_mode, provisioning.grants_in_trouble(), lastCall=slo.last_call()),
     }
 
 

@@ -19,7 +19,7 @@ from sts_app.core.queue import redis_connection, wake
 from sts_app.emails import queries as emails
 from sts_app.emails import services as email_services
 from sts_app.ops.models import Heartbeat, PeriodicRun
-from sts_app.provisioning import queries as provisioning
+from sts_app.provisioning import control
 from sts_app.provisioning import services as provisioning_services
 
 log = structlog.get_logger()
@@ -37,7 +37,7 @@ def wake_for_due() -> None:
     now = clock.now()
     for job, due in (
         ("billing.work", billing.work_due(now)),
-        ("provisioning.work", provisioning.grants_due(now)),
+        ("provisioning.work", control.work_due(now)),
         ("emails.work", emails.letters_due(now)),
     ):
         if due:
@@ -111,3 +111,4 @@ def tidy() -> None:
     db.session.execute(sa.delete(UserSession).where(UserSession.expires_at < now - KEEP_TOKENS))
     db.session.execute(sa.delete(PeriodicRun).where(PeriodicRun.created_at < now - KEEP_RUNS))
     email_services.drop_letters_before(now - KEEP_LETTERS)
+    provisioning_services.tidy()

@@ -44,8 +44,9 @@ def api_health() -> ResponseReturnValue:
         return ready()
     if kind != "full":
         raise FixInput("The type of a health check is live, ready or full.")
-    checks = queries.all_checks()
+    detail = is_insider()
+    checks = queries.all_checks(detail=detail)
     status = queries.worst(checks)
-    shown = checks if is_insider() else {name: {"status": check["status"]} for name, check in checks.items()}
+    shown = checks if detail else {name: {"status": check["status"]} for name, check in checks.items()}
     body = {"status": status, "timestamp": clock.now().isoformat(), "checks": shown}
     return body, 503 if status == "unhealthy" else 200

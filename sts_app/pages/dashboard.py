@@ -13,9 +13,12 @@ from sts_app.billing import services as billing_services
 from sts_app.billing.models import Purchase
 from sts_app.billing.rules import PurchaseStatus
 from sts_app.core import clock
-from sts_app.core.web import block
+from sts_app.core.security import limiter, visitor_address
+from sts_app.core.web import block, see_other, toast
 from sts_app.pages.views import bp as bp
+from sts_app.provisioning import explain, names
 from sts_app.provisioning import queries as provisioning
+from sts_app.provisioning import services as provisioning_services
 
 SLOWEST_POLL = 60
 
@@ -38,6 +41,21 @@ def standing() -> ResponseReturnValue:
     return block("pages/dashboard.html", "standing", **_standing(_bought(), looks=looks))
 
 
+def who_presses() -> str:
+    """Who presses is counted, and not from where: a household has one address."""
+    return f"user:{current_user.id}" if current_user.is_authenticated else visitor_address()
+
+
+@bp.post("/dashboard/recheck")
+@limiter.limit("6 per minute", key_func=who_presses)
+@login_required  # type: ignore[untyped-decorator]  # see above
+def recheck() -> ResponseReturnValue:
+    """Have what stands read again and what waits tried again. Safe to press at any time."""
+    pairs = provisioning_services.recheck(current_user.id)
+    toast(explain.after_recheck(pairs), "info")
+    return see_other("pages.dashboard")
+
+
 def _bought() -> Purchase | None:
     """The purchase whose payment page this visitor comes from, if it is theirs."""
     session_id = request.args.get("session_id")
@@ -48,7 +66,7 @@ def _bought() -> Purchase | None:
 
 def _standing(bought: Purchase | None, *, looks: int) -> dict[str, Any]:
     """Access, purchases and the name. The page waits for the money of `bought`, and for access that moves."""
-    access = provisioning.access_of(current_user.id, clock.now())
+    access = explain.as_customer_sees(current_user.id, clock.now())
     purchases = billing.purchases_of(current_user.id)
     awaited = bought if bought is not None and bought.status == PurchaseStatus.PENDING else None
     return {
@@ -57,6 +75,7 @@ def _standing(bought: Purchase | None, *, looks: int) -> dict[str, Any]:
         "awaited": awaited,
         "with_bank": [purchase.id for purchase in purchases if _is_with_bank(purchase)],
         "name": provisioning.current_name(current_user.id),
+        "change": names.change_under_way(current_user.id),
         "bought": bought,
         "is_waiting": awaited is not None or any(row.is_moving for row in access),
         "looks": looks,

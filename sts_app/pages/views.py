@@ -27,6 +27,7 @@ from sts_app.core.errors import NotThere
 from sts_app.core.security import insiders_only
 from sts_app.core.web import STATIC, page_or_block
 from sts_app.pages import queries
+from sts_app.provisioning import control
 from sts_app.settings import Settings
 
 bp = Blueprint("pages", __name__)
@@ -60,7 +61,13 @@ def home() -> ResponseReturnValue:
 @bp.get("/pricing")
 def pricing() -> ResponseReturnValue:
     plan = catalog.plan_on_sale()
-    return render_template("pages/pricing.html", plan=plan, owned=_owns(plan), strategies=catalog.strategies_on_sale())
+    return render_template(
+        "pages/pricing.html",
+        plan=plan,
+        owned=_owns(plan),
+        paused=control.standing().sales_closed,
+        strategies=catalog.strategies_on_sale(),
+    )
 
 
 @bp.get("/faq")

@@ -41,7 +41,12 @@ def state() -> ResponseReturnValue:
     store = _store()
     return jsonify(
         holdings=[
-            {"username": held.username, "script_id": held.script_id, "granted_at": held.granted_at}
+            {
+                "username": held.username,
+                "script_id": held.script_id,
+                "granted_at": held.granted_at,
+                "expires_at": held.expires_at,
+            }
             for held in simulated.holdings(store)
         ],
         calls=simulated.calls(store),

@@ -7,7 +7,6 @@ Each is a transaction of its own, or none: `claim` commits who works on what bef
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -15,42 +14,32 @@ import structlog
 from flask import current_app
 from sqlalchemy.orm import aliased
 
+from sts_app.catalog.models import FormerScript
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
 from sts_app.core.queue import wake
-from sts_app.provisioning import letters, queries, services
-from sts_app.provisioning.gateway import NeedsCustomer, NeedsStaff, TradingView, TryLater
+from sts_app.provisioning import control, cycles, letters, pace, queries, services
+from sts_app.provisioning.calling import Claim, Seen, call
 from sts_app.provisioning.models import Grant, ProvisioningAttempt, ProvisioningJob, TradingViewName
-from sts_app.provisioning.rules import GrantState, Outcome, Policy, Standing, Step, Tell, next_step
+from sts_app.provisioning.rules import (
+    GrantState,
+    Outcome,
+    Policy,
+    Priority,
+    Standing,
+    Step,
+    TaskKind,
+    Tell,
+    Trigger,
+    next_step,
+)
+
+__all__ = ["Claim", "Seen", "call", "claim_next", "hand_over_due", "settle"]
 
 log = structlog.get_logger()
 
-SESSION_DELAY = timedelta(minutes=10)
-
-
-@dataclass(frozen=True)
-class Claim:
-    """What one worker holds for one lease: scripts of one name in one direction."""
-
-    token: str
-    name: str
-    name_key: str
-    wanted: bool
-    grant_ids: dict[str, int]
-    read_first: bool
-
-    @property
-    def script_ids(self) -> tuple[str, ...]:
-        return tuple(self.grant_ids)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a try showed about one script."""
-
-    outcome: Outcome
-    reason: str
-    after: timedelta | None = None
+SETTLED = (GrantState.VERIFIED, GrantState.ABSENT)
+HANDED_OVER_AT_ONCE = 200
 
 
 def policy() -> Policy:
@@ -58,44 +47,53 @@ def policy() -> Policy:
     return Policy(
         delays=settings.retry_delays,
         max_retries=settings.worker_max_retries,
-        session_delay=settings.scaled(SESSION_DELAY),
+        hands_over=settings.provisioning_fallback_mode == "manual",
     )
 
 
-def claim_next() -> Claim | None:
-    """Take the due grants of one name and one direction, the most urgent name first.
+def claim_next(credential_id: int | None = None, *, one_call_for_all: bool = True) -> Claim | None:
+    """Take the due grants of one name and one direction, the most urgent name first, as far as the pace allows.
 
-    Commits nothing itself. A row whose lease ran out belonged to a worker that died: what it did is
+    None when nothing is due or nothing may be done now; a wake-up is staged for when the pace allows
+    more. Commits nothing itself. A row whose lease ran out belonged to a worker that died: what it did is
     unknown, so its attempt is closed as lost and the pair is read before anything is sent again.
     """
-    settings = current_app.config["STS"]
+    standing = control.standing()
+    if not standing.may_read:
+        return None
     while True:
         now = clock.now()
-        first = db.session.scalar(_due(now).where(_leads(now)).limit(1))
+        due = _due(now) if standing.may_write else _due(now).where(_only_read())
+        first = db.session.scalar(due.where(_leads(now, only_read=not standing.may_write)).limit(1))
         if first is None:
             return None
-        rows = db.session.scalars(
-            _due(now).where(Grant.name_key == first.name_key, Grant.wanted.is_(first.wanted))
-        ).all()
+        rows = db.session.scalars(due.where(Grant.name_key == first.name_key, Grant.wanted.is_(first.wanted))).all()
         given_up = [row for row in rows if not _take_over(row, now)]
         if given_up:
             _tell_given_up(given_up)
         rows = [row for row in rows if row not in given_up]
         if rows:
             break
+    rows, writable = _affordable(rows, one_call_for_all=one_call_for_all)
+    if not rows:
+        return None
+    settings = current_app.config["STS"]
     claim = Claim(
         token=tokens.new_secret(),
         name=rows[0].name_spelling,
         name_key=rows[0].name_key,
         wanted=rows[0].wanted,
         grant_ids={row.script_id: row.id for row in rows},
-        read_first=any(row.called_at is not None for row in rows),
+        writable=writable,
+        read_first=len(writable) < len(rows) or any(row.called_at is not None for row in rows),
+        credential_id=credential_id,
     )
     jobs = _jobs_of(rows)
     for row in rows:
         row.lease_token = claim.token
         row.leased_until = now + timedelta(seconds=settings.lease_seconds)
-        row.called_at = row.called_at or now
+        if row.script_id in writable:
+            row.called_at = row.called_at or now
         db.session.add(
             ProvisioningAttempt(
                 grant_id=row.id, job_id=jobs[row.id], lease_token=claim.token, wanted=row.wanted, created_at=now
@@ -106,39 +104,15 @@ def claim_next() -> Claim | None:
     return claim
 
 
-def call(adapter: TradingView, claim: Claim) -> dict[str, Seen]:
-    """Make TradingView agree about one claim and read back what it says. Raises nothing.
-
-    What was called before is read first: the answer to an earlier call may have been lost after it
-    took effect.
-    """
-    seen: dict[str, Seen] = {}
-    todo = list(claim.script_ids)
-    refused: dict[str, str] = {}
-    try:
-        if claim.read_first:
-            seen.update(_read(adapter, claim, todo, refused))
-            todo = [script for script in todo if seen[script].outcome is Outcome.NOT_TAKEN]
-        if todo:
-            act = adapter.grant if claim.wanted else adapter.revoke
-            for answer in act(claim.name, todo):
-                if answer.refused:
-                    refused[answer.script_id] = answer.refused
-            seen.update(_read(adapter, claim, todo, refused))
-    except TryLater as trouble:
-        seen.update((script, Seen(Outcome.LATER, trouble.reason, trouble.after)) for script in todo)
-    except NeedsStaff as trouble:
-        seen.update((script, Seen(Outcome.SESSION_REFUSED, trouble.reason)) for script in todo)
-    except NeedsCustomer as trouble:
-        view = _doubt_unknown(adapter, claim, trouble.reason)
-        seen.update((script, view) for script in todo)
-    return seen
-
-
 def settle(claim: Claim, seen: dict[str, Seen]) -> None:
-    """Write down what was seen, and decide what follows for each pair that is still ours."""
+    """Write down what was seen, and decide what follows for each pair that is still ours.
+
+    What the calls showed about TradingView itself comes first: the control row is locked before people.
+    """
+    _draw_conclusions(claim, seen)
+    by_hand = control.standing().by_hand
     now = clock.now()
-    user_ids = _people_of(claim.name_key)
+    user_ids = people_of(claim.name_key)
     for user_id in user_ids:
         services.lock_person(user_id)
     rows = db.session.scalars(
@@ -150,15 +124,14 @@ def settle(claim: Claim, seen: dict[str, Seen]) -> None:
     ).all()
     told: dict[Tell, list[Grant]] = {}
     soonest: timedelta | None = None
-    reached = False
+    changed = False
     for row in rows:
         view = seen[row.script_id]
-        ours = row.lease_token == claim.token
-        if ours:
-            was_taken_over = row.lost_claims > 0
-            step = _step(row, claim, view)
-            _apply(row, step, view, was_taken_over=was_taken_over, now=now)
-            reached = reached or step.after is None
+        if row.lease_token == claim.token:
+            was_settled = row.state in SETTLED
+            step = _step(row, claim, view, by_hand=by_hand)
+            _apply(row, step, view, now=now)
+            changed = changed or row.state in SETTLED or was_settled
             for tell in step.tell:
                 told.setdefault(tell, []).append(row)
             if row.next_attempt_at is not None:
@@ -167,9 +140,8 @@ def settle(claim: Claim, seen: dict[str, Seen]) -> None:
         _note_attempt(row, claim, view, now)
     db.session.flush()
     for user_id in user_ids:
-        if reached and len(queries.names_of(user_id)) > 1:
-            services.recompute(user_id, because="verified under the new name")
-            services.release_names(user_id)
+        if changed:
+            move_on(user_id)
         services.announce(user_id)
     _tell(told, claim, seen, user_ids)
     if soonest is not None:
@@ -182,26 +154,91 @@ def settle(claim: Claim, seen: dict[str, Seen]) -> None:
     )
 
 
+def move_on(user_id: int) -> None:
+    """What waited for a new name or a new script to be verified: the old one goes."""
+    names = queries.names_of(user_id)
+    if len(names) > 1 or db.session.scalar(sa.select(sa.exists().where(FormerScript.id.is_not(None)))):
+        trigger = Trigger.RENAMED if len(names) > 1 else Trigger.MOVED
+        services.recompute(user_id, trigger=trigger, because="the new one is verified")
+        services.release_names(user_id)
+
+
 def hand_over_due() -> int:
-    """Without an adapter everything due is a person's work. Returns how many pairs were handed over."""
-    rows = db.session.scalars(_due(clock.now()).limit(200)).all()
+    """Make what is due a person's work, while automatic writes are not allowed. Returns how many pairs changed.
+
+    What was said to be done by hand, and what was only to be read once more, is read where TradingView
+    can be read; where it cannot, the person's word stands.
+    """
+    standing = control.standing()
+    if not standing.by_hand:
+        return 0
+    now = clock.now()
+    believed = 0 if standing.may_read else _believe(now)
+    rows = db.session.scalars(_due(now).where(~_only_read()).limit(HANDED_OVER_AT_ONCE)).all()
     for row in rows:
-        _close_lost_attempt(row, clock.now())
-    # What stands as it should and was only to be read once more is no work for a person.
-    settled = [row for row in rows if row.state in (GrantState.VERIFIED, GrantState.ABSENT)]
-    for row in settled:
-        row.next_attempt_at = None
-    rows = [row for row in rows if row not in settled]
-    for row in rows:
+        _close_lost_attempt(row, now)
         row.state, row.next_attempt_at = GrantState.WITH_STAFF, None
         # A person may act at any moment from now on, so a later end must be revoked and not skipped.
-        row.called_at = row.called_at or clock.now()
+        row.called_at = row.called_at or now
         row.last_reason = "worked by hand"
-        services.open_task(row, "the store runs in manual mode")
+        cycles.open_task(row, TaskKind.BY_HAND, "the store works by hand")
     db.session.flush()
     if rows:
         letters.manual_tasks(rows, key=f"manual-tasks:{_mark(rows)}")
-    return len(rows) + len(settled)
+    return believed + len(rows)
+
+
+def _believe(now: datetime) -> int:
+    """Nothing can be read: what a person said stands, and what stood already stands without another look."""
+    due = sa.select(Grant.name_key).where(queries.is_due(now), _only_read()).distinct()
+    names = db.session.scalars(due.order_by(Grant.name_key).limit(HANDED_OVER_AT_ONCE)).all()
+    believed = 0
+    for name_key in names:
+        user_ids = people_of(name_key)
+        for user_id in user_ids:
+            services.lock_person(user_id)
+        rows = db.session.scalars(_due(now).where(Grant.name_key == name_key, _only_read())).all()
+        for row in rows:
+            _close_lost_attempt(row, now)
+            if row.state in SETTLED:
+                row.next_attempt_at = None
+            else:
+                cycles.confirm(row, now)
+        db.session.flush()
+        for user_id in user_ids:
+            move_on(user_id)
+            services.announce(user_id)
+        believed += len(rows)
+    return believed
+
+
+def _draw_conclusions(claim: Claim, seen: dict[str, Seen]) -> None:
+    """What a try showed about TradingView itself: a refused session, no answer at all, or that it answers."""
+    refused = next((view for view in seen.values() if view.outcome is Outcome.SESSION_REFUSED), None)
+    if refused is not None:
+        control.refuse_session(refused.reason, credential_id=claim.credential_id)
+    elif all(view.outcome is Outcome.LATER for view in seen.values()):
+        control.note_failure(next(iter(seen.values())).reason)
+    else:
+        control.note_answer()
+
+
+def _affordable(rows: Sequence[Grant], *, one_call_for_all: bool) -> tuple[Sequence[Grant], frozenset[str]]:
+    """The rows that the pace allows to be worked on now, and the scripts among them that may be written."""
+    writes = [row for row in rows if row.state not in SETTLED and row.said_by is None]
+    wanted_calls = min(len(writes), 1) if one_call_for_all else len(writes)
+    taken, wait = pace.take_writes(wanted_calls, urgent=rows[0].priority <= Priority.RETRY)
+    if wait is not None:
+        wake("provisioning.work", after=pace.stretched(wait))
+        return [], frozenset()
+    writable = writes if one_call_for_all else writes[:taken]
+    left_out = set(writes) - set(writable)
+    return [row for row in rows if row not in left_out], frozenset(row.script_id for row in writable)
+
+
+def _only_read(grant: type[Grant] = Grant) -> sa.ColumnElement[bool]:
+    """True of rows that are looked at and not worked on: what stands already, and what a person says is done."""
+    return sa.or_(grant.state.in_(SETTLED), grant.said_by.is_not(None))
 
 
 def _due(now: datetime) -> sa.Select[Grant]:
@@ -214,7 +251,7 @@ def _due(now: datetime) -> sa.Select[Grant]:
     )
 
 
-def _leads(now: datetime) -> sa.ColumnElement[bool]:
+def _leads(now: datetime, *, only_read: bool) -> sa.ColumnElement[bool]:
     """True of the first due row of each name and direction.
 
     Only who holds the lock of that row claims the name: two workers who came at once through different
@@ -223,6 +260,7 @@ def _leads(now: datetime) -> sa.ColumnElement[bool]:
     earlier = aliased(Grant)
     return ~sa.exists().where(
         queries.is_due(now, earlier),
+        _only_read(earlier) if only_read else sa.true(),
         earlier.name_key == Grant.name_key,
         earlier.wanted == Grant.wanted,
         sa.tuple_(earlier.priority, earlier.paid_at, earlier.id) < sa.tuple_(Grant.priority, Grant.paid_at, Grant.id),
@@ -240,7 +278,7 @@ def _take_over(row: Grant, now: datetime) -> bool:
         return True
     row.state, row.next_attempt_at = step.state, None
     row.last_reason = "the worker died three times on this row"
-    services.open_task(row, row.last_reason)
+    cycles.open_task(row, TaskKind.EXHAUSTED, row.last_reason)
     return False
 
 
@@ -270,80 +308,55 @@ def _tell_given_up(rows: Sequence[Grant]) -> None:
     key = _mark(rows)
     letters.manual_tasks(rows, key=f"manual-tasks:{key}")
     if first.wanted:
-        for user_id in _people_of(first.name_key):
+        for user_id in people_of(first.name_key):
             letters.access_failed(user_id, first.name_spelling, key=f"access-failed:{key}", name_unknown=False)
 
 
-def _doubt_unknown(adapter: TradingView, claim: Claim, reason: str) -> Seen:
-    """A call said that the name is unknown; ask for the name itself before a customer is troubled with it."""
-    try:
-        known = adapter.find_name(claim.name)
-    except TryLater as trouble:
-        return Seen(Outcome.LATER, trouble.reason, trouble.after)
-    except NeedsStaff as trouble:
-        return Seen(Outcome.SESSION_REFUSED, trouble.reason)
-    except NeedsCustomer:
-        known = None
-    if known is not None:
-        return Seen(Outcome.LATER, "TradingView knows the name, and said in the call that it does not")
-    return Seen(Outcome.UNKNOWN_NAME, reason)
-
-
-def _read(adapter: TradingView, claim: Claim, scripts: Sequence[str], refused: dict[str, str]) -> dict[str, Seen]:
-    """Read back; `has_access` is the only proof. Access that expires is not the access that was sold."""
-    seen = {}
-    for fact in adapter.has_access(claim.name, scripts):
-        if not claim.wanted and not fact.is_told:
-            # Silence may be an empty list of a sick service: no proof that access is gone.
-            continue
-        if not claim.wanted:
-            outcome = Outcome.NOT_TAKEN if fact.has_access else Outcome.GONE
-        else:
-            outcome = Outcome.PRESENT if fact.has_access and fact.expires_at is None else Outcome.NOT_TAKEN
-        reason = refused.get(fact.script_id, "")
-        if outcome is Outcome.NOT_TAKEN and not reason:
-            reason = "access has an end" if fact.has_access and claim.wanted else "read back without the change"
-        seen[fact.script_id] = Seen(outcome, reason)
-    for script in scripts:
-        seen.setdefault(script, Seen(Outcome.LATER, "the answer left this script out"))
-    return seen
-
-
-def _step(row: Grant, claim: Claim, view: Seen) -> Step:
+def _step(row: Grant, claim: Claim, view: Seen, *, by_hand: bool) -> Step:
+    moving = GrantState.PENDING if row.wanted else GrantState.REVOKING
     if row.wanted != claim.wanted:
         # The world changed while the call was under way; what it did is put right at once.
-        return Step(GrantState.PENDING if row.wanted else GrantState.REVOKING, timedelta(0))
+        return Step(moving, timedelta(0))
     step = next_step(_standing(row), view.outcome, policy(), vendor_after=view.after)
-    settled = row.state in (GrantState.VERIFIED, GrantState.ABSENT)
-    if settled and view.outcome in (Outcome.LATER, Outcome.SESSION_REFUSED):
-        # A reading that failed says nothing against what was read before.
-        return Step(GrantState(row.state), step.after, step.failed_tries, step.spent_tries, step.lost_claims)
+    if row.state in SETTLED:
+        if view.outcome in (Outcome.LATER, Outcome.SESSION_REFUSED):
+            # A reading that failed says nothing against what was read before.
+            return Step(GrantState(row.state), step.after, step.failed_tries, step.spent_tries, step.lost_claims)
+        if view.outcome is Outcome.NOT_TAKEN:
+            return Step(moving, timedelta(0))
+    if row.said_by is not None:
+        if view.outcome in (Outcome.LATER, Outcome.SESSION_REFUSED):
+            return Step(GrantState.VERIFIED if row.wanted else GrantState.ABSENT, None)
+        if view.outcome is Outcome.NOT_TAKEN:
+            return Step(GrantState.WITH_STAFF, None) if by_hand else Step(moving, timedelta(0))
     return step
 
 
-def _apply(row: Grant, step: Step, view: Seen, *, was_taken_over: bool, now: datetime) -> None:
+def _apply(row: Grant, step: Step, view: Seen, *, now: datetime) -> None:
     settings = current_app.config["STS"]
+    was_settled, was_taken_over, said_by = row.state in SETTLED, row.lost_claims > 0, row.said_by
     row.lease_token = row.leased_until = None
+    if was_settled and step.state not in SETTLED:
+        cycles.turn(row, wanted=row.wanted, trigger=Trigger.DRIFT, because="TradingView shows something else", now=now)
+        row.priority = max(row.priority, Priority.HEAL)
     row.state = step.state
     row.failed_tries, row.spent_tries, row.lost_claims = step.failed_tries, step.spent_tries, step.lost_claims
     row.last_reason = view.reason or None
     row.next_attempt_at = now + step.after if step.after is not None else None
+    row.said_by = None
     if step.after is not None:
-        row.priority = max(row.priority, services.Priority.RETRY)
-        return
-    if step.state in (GrantState.VERIFIED, GrantState.ABSENT):
-        if step.state is GrantState.VERIFIED:
-            row.verified_at = now
-        else:
-            row.absent_at = now
-        row.evidence = "the name is unknown" if view.outcome is Outcome.UNKNOWN_NAME else "read back"
-        services.close_job(row, "reached", now)
-        services.close_task(row, "read back", now)
+        row.priority = max(row.priority, Priority.RETRY)
+    elif step.state is GrantState.WITH_STAFF:
+        disputed = said_by is not None and view.outcome is Outcome.NOT_TAKEN
+        kind = TaskKind.DISPUTED if disputed else TaskKind.EXHAUSTED
+        cycles.open_task(row, kind, view.reason or view.outcome.value)
+    elif view.outcome in (Outcome.LATER, Outcome.SESSION_REFUSED):
+        cycles.confirm(row, now)
+    elif step.state in SETTLED:
+        cycles.prove(row, "the name is unknown" if view.outcome is Outcome.UNKNOWN_NAME else "read back", now)
         if was_taken_over:
             # The first worker's call may still arrive; look once more when it cannot any longer.
             row.next_attempt_at = now + timedelta(seconds=settings.lease_seconds)
-    elif step.state is GrantState.WITH_STAFF:
-        services.open_task(row, view.reason or view.outcome.value)
 
 
 def _note_attempt(row: Grant, claim: Claim, view: Seen, now: datetime) -> None:
@@ -368,7 +381,7 @@ def _jobs_of(rows: Sequence[Grant]) -> dict[int, int]:
     return {row[0]: row[1] for row in found}
 
 
-def _people_of(name_key: str) -> list[int]:
+def people_of(name_key: str) -> list[int]:
     """Whoever holds this name, in the order locks are taken."""
     return list(
         db.session.scalars(
@@ -389,8 +402,6 @@ def _tell(told: dict[Tell, list[Grant]], claim: Claim, seen: dict[str, Seen], us
         rows = told[Tell.STAFF_EXHAUSTED]
         letters.provisioning_failure(rows, reason, key=f"provisioning-exhausted:{key}", final=True)
         letters.manual_tasks(rows, key=f"manual-tasks:{key}")
-    if Tell.STAFF_SESSION in told:
-        letters.session_refused(reason, key=f"session-refused:{clock.now().date().isoformat()}")
     for user_id in user_ids:
         if Tell.CUSTOMER_NAME_UNKNOWN in told:
             letters.access_failed(user_id, claim.name, key=f"access-failed:{key}", name_unknown=True)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 
 from flask_wtf import FlaskForm
-from wtforms import BooleanField, HiddenField, StringField
-from wtforms.validators import DataRequired, InputRequired, Length, Regexp
+from wtforms import BooleanField, HiddenField, StringField, SubmitField
+from wtforms.validators import DataRequired, InputRequired, Length, Regexp, ValidationError
 
+from sts_app.provisioning.look_alikes import look_alikes
+
+SHORTEST_NAME = 3
 NAME_SHAPE = r"^[A-Za-z0-9_-]{3,30}$"
 
 # Where TradingView shows a person's profile, in any of its languages.
@@ -27,6 +30,20 @@ def name_in(value: str | None) -> str | None:
     return (profile[1] if profile else value).removeprefix("@")
 
 
+def shape_fault(name: str) -> str | None:
+    """Why this cannot be a TradingView name, for the person who typed it; None when it can."""
+    if re.fullmatch(NAME_SHAPE, name):
+        return None
+    bars = [sentence for sentence in look_alikes(name) if "vertical bar" in sentence]
+    return " ".join(["A TradingView name has 3 to 30 letters, digits, hyphens or underscores.", *bars])
+
+
+def _has_shape(form: FlaskForm, field: StringField) -> None:
+    fault = shape_fault(field.data)
+    if fault is not None:
+        raise ValidationError(fault)
+
+
 class OnboardingForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no types
     name = StringField(
         "Your name",
@@ -42,7 +59,7 @@ class OnboardingForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no t
         filters=[name_in],
         validators=[
             DataRequired("Please enter your TradingView name."),
-            Regexp(NAME_SHAPE, message="A TradingView name has 3 to 30 letters, digits, hyphens or underscores."),
+            _has_shape,
         ],
     )
     terms = BooleanField(
@@ -53,4 +70,6 @@ class OnboardingForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no t
         "I have read the risk disclaimer. Trading futures can lose more than I put in.",
         validators=[InputRequired("Please confirm that you have read the risk disclaimer.")],
     )
+    # The button beside a name that TradingView did not know: what was remembered of it is asked for anew.
+    again = SubmitField("I have corrected it at TradingView, ask again")
     next = HiddenField()

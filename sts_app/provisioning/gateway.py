@@ -6,10 +6,11 @@ Granting twice equals once. Revoking what is absent is quiet. `has_access` is th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from enum import StrEnum
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,37 @@ class AccessFact:
     is_told: bool = True
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Somebody who holds a script, in TradingView's own spelling. `expires_at` None means for life."""
+
+    name: str
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class CallMade:
+    """One call over the wire as it ended: whether it could change anything, what it was for, and how long it took.
+
+    `outcome` is `answered` or the kind of trouble; `limited` is true when the vendor asked for a slower pace,
+    `after` is how long it asked us to wait.
+    """
+
+    kind: Literal["read", "write"]
+    op: str
+    outcome: str
+    ms: int
+    limited: bool = False
+    after: timedelta | None = None
+
+
+Meter = Callable[[CallMade], None]
+
+
+def unmetered(_: CallMade) -> None:
+    """For an adapter whose calls nobody counts, as in a test."""
+
+
 class TradingViewError(Exception):
     """Named for what happens next. `reason` is fit for staff and holds no secret and no address."""
 
@@ -45,12 +77,37 @@ class TradingViewError(Exception):
         self.reason = reason
 
 
-class TryLater(TradingViewError):
-    """A timeout, a 5xx, a rate limit, an answer that makes no sense: nobody's fault and no verdict."""
+class Trouble(StrEnum):
+    """What kept an answer away, for whoever must say so to a person."""
 
-    def __init__(self, reason: str, *, after: timedelta | None = None) -> None:
+    FAILURE = "failure"  # a 5xx, a connection refused or lost, an answer that makes no sense
+    RATE_LIMIT = "rate_limit"
+    TIMEOUT = "timeout"
+
+
+class TryLater(TradingViewError):
+    """A timeout, a 5xx, a rate limit, an answer that makes no sense: nobody's fault and no verdict.
+
+    `doubts_session` is true for a failure that is also what an expired session looks like (the access
+    service's one 500 for everything): whoever gets it asks `check_session` which of the two it is.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        after: timedelta | None = None,
+        trouble: Trouble = Trouble.FAILURE,
+        doubts_session: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.after = after
+        self.trouble = trouble
+        self.doubts_session = doubts_session
+
+
+class NotOffered(TradingViewError):
+    """This way to TradingView has no such call: an access service cannot list who holds a script."""
 
 
 class NeedsCustomer(TradingViewError):
@@ -62,6 +119,11 @@ class NeedsStaff(TradingViewError):
 
 
 class TradingView(Protocol):
+    @property
+    def one_call_for_all(self) -> bool:
+        """True when one write call carries all scripts of a name, False when each script is a call of its own."""
+        ...
+
     def find_name(self, name: str) -> str | None:
         """The name in TradingView's own spelling, or None when it is unknown there."""
         ...
@@ -78,6 +140,13 @@ class TradingView(Protocol):
         """Read what stands; a script the vendor does not mention counts as no access."""
         ...
 
+    def list_holders(self, script_id: str) -> list[Holder]:
+        """Everybody who holds a script, all pages of it. Raises `NotOffered` where no such call exists.
+
+        A list that could not be read to its end is never returned: that is `TryLater`.
+        """
+        ...
+
     def check_session(self) -> None:
-        """Return quietly when the session works; raise `NeedsStaff` or `TryLater` when not."""
+        """Return quietly when the session works; raise `NeedsStaff` or `TryLater` when not. One call."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from flask import current_app
@@ -14,6 +14,9 @@ from sts_app.core.db import db
 from sts_app.core.web import address_of
 from sts_app.emails import services as emails
 from sts_app.provisioning.models import Entitlement, Grant
+
+if TYPE_CHECKING:
+    from sts_app.provisioning.findings import Report
 
 
 def access_granted(user: User, entitlement: Entitlement, name: str, rows: Sequence[Any]) -> None:
@@ -37,7 +40,7 @@ def _access(user: User, key: str, kind: str, subject: str, name: str, rows: Sequ
         context={
             "name": name,
             "active": [row.strategy.name for row in rows if row.state == "Active"],
-            "waiting": [row.strategy.name for row in rows if row.state != "Active"],
+            "waiting": [row.strategy.name for row in rows if row.state in ("Pending", "Action needed")],
             "link": address_of("pages.dashboard"),
         },
     )
@@ -62,6 +65,25 @@ def access_failed(user_id: int, name: str, *, key: str, name_unknown: bool) -> N
     )
 
 
+def access_cannot(user_id: int, grants: Sequence[Grant], *, key: str) -> None:
+    """Tell the customer that a person could not give access, and what they can do."""
+    user = db.session.get_one(User, user_id)
+    emails.post(
+        key=f"{key}:{user_id}",
+        kind="access_cannot",
+        to=user.email,
+        user_id=user.id,
+        subject="We could not give you access",
+        template="provisioning/letters/access_cannot",
+        context={
+            "name": grants[0].name_spelling,
+            "strategies": [line["strategy"] for line in _lines(grants)],
+            "name_link": address_of("provisioning.onboarding"),
+            "link": address_of("pages.dashboard"),
+        },
+    )
+
+
 def provisioning_failure(grants: Sequence[Grant], reason: str, *, key: str, final: bool = False) -> None:
     subject = "Access could not be given by itself" if final else "Access has failed three times"
     _to_staff(
@@ -79,18 +101,61 @@ def manual_tasks(grants: Sequence[Grant], *, key: str) -> None:
     _to_staff(key, "admin_manual_task", subject, "provisioning/letters/manual_tasks", {"lines": _lines(grants)})
 
 
-def session_refused(reason: str, *, key: str) -> None:
+def session_refused(incident_id: int, reason: str) -> None:
+    """Staff are told once for each incident."""
     _to_staff(
-        key,
+        f"session-refused:{incident_id}",
         "admin_session_refused",
         "TradingView refuses our session",
         "provisioning/letters/session_refused",
-        {"reason": reason},
+        {"incident_id": incident_id, "reason": reason},
     )
 
 
-def _to_staff(key: str, kind: str, subject: str, template: str, context: dict[str, Any]) -> None:
-    for number, address in enumerate(current_app.config["STS"].admin_emails):
+def session_restored(incident_id: int, *, by: str, automatic: bool) -> None:
+    """Staff hear that an incident is over, and whether the machine works again."""
+    _to_staff(
+        f"session-restored:{incident_id}",
+        "admin_session_restored",
+        "TradingView accepts our session again",
+        "provisioning/letters/session_restored",
+        {"incident_id": incident_id, "by": by, "automatic": automatic},
+    )
+
+
+def credential_age(days: int, *, critical: bool, key: str) -> bool:
+    """Staff hear once under each key how old the credentials are; False when they have heard it."""
+    subject = f"TradingView's credentials are {days} days old"
+    return _to_staff(
+        key,
+        "admin_credential_age",
+        f"{subject}: replace them now" if critical else subject,
+        "provisioning/letters/credential_age",
+        {"days": days, "critical": critical},
+    )
+
+
+def reconciliation(found: Report, *, refused: bool) -> None:
+    """Staff hear of a run that was refused, or of holders whom a person has to decide about."""
+    count = len(found.waiting)
+    if refused:
+        subject = "The comparison with TradingView was refused"
+    elif count == 1:
+        subject = "One holder at TradingView waits for your decision"
+    else:
+        subject = f"{count} holders at TradingView wait for your decision"
+    _to_staff(
+        f"reconciliation:{found.run_id}",
+        "admin_reconciliation",
+        subject,
+        "provisioning/letters/reconciliation",
+        {"run_id": found.run_id, "refused": refused, "reason": found.because, "lines": found.waiting},
+    )
+
+
+def _to_staff(key: str, kind: str, subject: str, template: str, context: dict[str, Any]) -> bool:
+    """True when at least one of them had no letter under this key yet."""
+    posted = [
         emails.post(
             key=f"{key}:{number}",
             kind=kind,
@@ -99,6 +164,9 @@ def _to_staff(key: str, kind: str, subject: str, template: str, context: dict[st
             template=template,
             context=context | {"link": address_of("admin.access")},
         )
+        for number, address in enumerate(current_app.config["STS"].admin_emails)
+    ]
+    return any(posted)
 
 
 def _lines(grants: Sequence[Grant]) -> list[dict[str, Any]]:

@@ -5,33 +5,113 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import aliased
 
 from sts_app.catalog import queries as catalog
-from sts_app.catalog.models import Plan, Strategy, StrategyStatus
+from sts_app.catalog.models import FormerScript, Plan, Strategy, StrategyStatus
 from sts_app.core.db import db
-from sts_app.core.money import as_moment
-from sts_app.provisioning.models import Entitlement, Grant, ManualTask, ProvisioningAttempt, TradingViewName
-from sts_app.provisioning.rules import AccessState, GrantState, Name, Outcome, Pair, Reason, Script, access_state
+from sts_app.provisioning.models import (
+    Entitlement,
+    Grant,
+    ManualTask,
+    ProvisioningAttempt,
+    ProvisioningJob,
+    TradingViewName,
+)
+from sts_app.provisioning.rules import (
+    CLOCKS_APART,
+    AccessState,
+    GrantState,
+    Name,
+    Outcome,
+    Pair,
+    Reason,
+    Script,
+    Want,
+    access_state,
+    decide,
+)
+
+Kept = TypeVar("Kept", ProvisioningJob, ProvisioningAttempt, ManualTask)
 
 HOLDERS_KEEP = (StrategyStatus.ON_SALE, StrategyStatus.RETIRED)
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What is on record about one person at `now`, and what the deciding function makes of it.
+
+    `names` are those not yet released, `scripts` whatever any plan may want, `grants` every pair of
+    these names, and `wanted` the answer of `rules.decide`.
+    """
+
+    now: datetime
+    names: Sequence[TradingViewName]
+    entitlements: Sequence[Entitlement]
+    scripts: dict[Script, Strategy]
+    grants: dict[Pair, Grant]
+    wanted: dict[Pair, Want]
+
+    @property
+    def name(self) -> TradingViewName | None:
+        """The name that access is given to."""
+        return next((name for name in self.names if name.replaced_at is None), None)
+
+    def target(self, script: Script) -> Pair | None:
+        """What should stand for a strategy: the current name with the current script."""
+        return Pair(self.name.name_key, script.script_id) if self.name else None
+
+    def reasons(self, script: Script) -> list[Entitlement]:
+        """Every reason this person has or had for a strategy, ended ones included."""
+        return [each for each in self.entitlements if each.plan_id in script.plan_ids]
+
+    def grants_for(self, script: Script) -> list[Grant]:
+        """The pairs of a strategy: what should stand first, then former names and former scripts."""
+        scripts = (script.script_id, *sorted(script.former_ids))
+        pairs = [Pair(name.name_key, each) for name in reversed(self.names) for each in scripts]
+        found = [self.grants[pair] for pair in pairs if pair in self.grants]
+        return sorted(found, key=lambda grant: Pair(grant.name_key, grant.script_id) != self.target(script))
+
+
+@dataclass(frozen=True)
 class StrategyAccess:
-    """What a customer sees for one strategy. `words` says why, and what happens next."""
+    """What a customer sees for one strategy.
+
+    `reasons` are all they have or had; `grant` is of the pair that should stand, if there is one; `rows`
+    are all of the strategy's pairs.
+    """
 
     strategy: Strategy
     state: AccessState
-    words: str
+    reasons: Sequence[Entitlement]
+    grant: Grant | None
+    rows: Sequence[Grant]
     since: datetime | None
-    grant_id: int | None
 
-    @property
-    def is_moving(self) -> bool:
-        return self.state in (AccessState.PENDING, AccessState.REVOKING)
+
+@dataclass(frozen=True)
+class Ledger:
+    """What was done about some grants, newest first, by grant id."""
+
+    jobs: dict[int, list[ProvisioningJob]]
+    attempts: dict[int, list[ProvisioningAttempt]]
+    tasks: dict[int, list[ManualTask]]
+
+    def job(self, grant: Grant) -> ProvisioningJob | None:
+        """The job of the present cycle."""
+        return next((job for job in self.jobs[grant.id] if job.cycle == grant.cycle), None)
+
+    def open_task(self, grant: Grant) -> ManualTask | None:
+        return next((task for task in self.tasks[grant.id] if task.closed_at is None), None)
+
+    def last_try(self, grant: Grant) -> ProvisioningAttempt | None:
+        """The last try of the present cycle that came to an end."""
+        job = self.job(grant)
+        tries = (each for each in self.attempts[grant.id] if job is not None and each.job_id == job.id)
+        return next((each for each in tries if each.finished_at is not None), None)
 
 
 def current_name(user_id: int) -> TradingViewName | None:
@@ -46,9 +126,14 @@ def entitlements_of(user_id: int) -> Sequence[Entitlement]:
     ).all()
 
 
+def entitlement_from(source: str) -> Entitlement | None:
+    return db.session.scalar(sa.select(Entitlement).where(Entitlement.source == source))
+
+
 def reasons_of(entitlements: Iterable[Entitlement]) -> list[Reason]:
     return [
-        Reason(e.plan_id, e.starts_at, ends_at=e.ends_at, suspended=e.suspended_at is not None) for e in entitlements
+        Reason(e.plan_id, e.starts_at, ends_at=e.ends_at, suspended=e.suspended_at is not None, source=e.source)
+        for e in entitlements
     ]
 
 
@@ -67,7 +152,11 @@ def grantable_scripts() -> dict[Script, Strategy]:
     for plan in db.session.scalars(sa.select(Plan).order_by(Plan.id)):
         for strategy in catalog.covered_strategies(plan):
             plans.setdefault(strategy, set()).add(plan.id)
-    return {Script(strategy.script_id, frozenset(ids)): strategy for strategy, ids in plans.items()}
+    former = catalog.former_scripts() if plans else {}
+    return {
+        Script(strategy.script_id, frozenset(ids), former.get(strategy.id, frozenset())): strategy
+        for strategy, ids in plans.items()
+    }
 
 
 def as_names(names: Iterable[TradingViewName]) -> list[Name]:
@@ -78,67 +167,70 @@ def grants_of(name_keys: Iterable[str]) -> Sequence[Grant]:
     return db.session.scalars(sa.select(Grant).where(Grant.name_key.in_(list(name_keys))).order_by(Grant.id)).all()
 
 
+def facts_of(user_id: int, now: datetime) -> Facts:
+    """Read everything that decides about one person, and let `rules.decide` decide. Locks nothing."""
+    names = names_of(user_id)
+    entitlements = entitlements_of(user_id)
+    scripts = grantable_scripts()
+    grants = grants_of(name.name_key for name in names)
+    wanted = decide(reasons_of(entitlements), as_names(names), scripts, verified=verified_pairs(grants), now=now)
+    by_pair = {Pair(grant.name_key, grant.script_id): grant for grant in grants}
+    return Facts(now, names, entitlements, scripts, by_pair, wanted)
+
+
 def access_of(user_id: int, now: datetime) -> list[StrategyAccess]:
     """The access of one person, a row for each strategy they are or were entitled to."""
-    entitlements = entitlements_of(user_id)
-    if not entitlements:
-        return []
-    reasons = reasons_of(entitlements)
-    held = {reason.plan_id for reason in reasons if reason.holds(now)}
-    suspended = {reason.plan_id for reason in reasons if reason.suspended}
-    ever = {reason.plan_id for reason in reasons}
-    name = current_name(user_id)
-    by_script = {g.script_id: g for g in grants_of([name.name_key])} if name else {}
-    last_tries = _last_attempts([grant.id for grant in by_script.values()])
-    rows = []
-    for script, strategy in grantable_scripts().items():
-        if not script.plan_ids & ever:
-            continue
-        grant = by_script.get(script.script_id)
-        wanted = bool(script.plan_ids & held)
-        state = access_state(
-            GrantState(grant.state) if grant else None,
-            wanted=wanted,
-            suspended=bool(script.plan_ids & suspended),
-            has_name=name is not None,
-        )
-        words = words_for(state, grant, last_tries.get(grant.id) if grant else None, now)
-        since = (grant.verified_at if state is AccessState.ACTIVE else grant.absent_at) if grant else None
-        rows.append(StrategyAccess(strategy, state, words, since, grant.id if grant else None))
-    return rows
+    facts = facts_of(user_id, now)
+    return [access_to(facts, script, facts.scripts[script]) for script in facts.scripts if facts.reasons(script)]
 
 
-def words_for(state: AccessState, grant: Grant | None, last: ProvisioningAttempt | None, now: datetime) -> str:
-    """Why a customer sees this state, and what happens next, in one or two sentences."""
-    if state is AccessState.ACTIVE:
-        return "TradingView shows this strategy on your account."
-    if state is AccessState.ACTION_NEEDED:
-        return "TradingView does not know your TradingView name. Please correct it, and access follows by itself."
-    if state is AccessState.SUSPENDED:
-        return "Access is paused while a payment dispute is open."
-    if state is AccessState.REVOKED:
-        return "Access has ended."
-    if state is AccessState.REVOKING:
-        return "Access is being removed at TradingView."
-    if grant is not None and grant.state == GrantState.WITH_STAFF:
-        return "TradingView did not take it by itself. A person is on it; you need not do anything."
-    if grant is None or last is None or last.outcome is None:
-        return "We are asking TradingView now. This usually takes less than a minute."
-    if grant.next_attempt_at is not None and grant.next_attempt_at > now:
-        return f"TradingView has not confirmed it yet. We try again at {as_moment(grant.next_attempt_at)}."
-    return "TradingView has not confirmed it yet. We are trying again now."
+def access_to(facts: Facts, script: Script, strategy: Strategy) -> StrategyAccess:
+    """What a customer sees for one strategy, in the words of PRODUCT 2.
+
+    Revoked is only what is absent under every name and script of theirs.
+    """
+    target = facts.target(script)
+    grant = facts.grants.get(target) if target else None
+    rows = facts.grants_for(script)
+    reasons = facts.reasons(script)
+    wanted = any(reason.holds(facts.now) for reason in reasons_of(reasons))
+    if wanted:
+        told = GrantState(grant.state) if grant else None
+    else:
+        told = next((GrantState(row.state) for row in rows if row.state != GrantState.ABSENT), None)
+    suspended = any(each.suspended_at is not None and not has_ended(each, facts.now) for each in reasons)
+    state = access_state(told, wanted=wanted, suspended=suspended, has_name=facts.name is not None)
+    since = None
+    if state is AccessState.ACTIVE and grant is not None:
+        since = grant.verified_at
+    elif state is AccessState.REVOKED:
+        since = max((row.absent_at for row in rows if row.absent_at is not None), default=None)
+    return StrategyAccess(strategy, state, reasons, grant, rows, since)
 
 
-def _last_attempts(grant_ids: Sequence[int]) -> dict[int, ProvisioningAttempt]:
-    if not grant_ids:
-        return {}
-    statement = (
-        sa.select(ProvisioningAttempt)
-        .where(ProvisioningAttempt.grant_id.in_(grant_ids))
-        .ext(distinct_on(ProvisioningAttempt.grant_id))
-        .order_by(ProvisioningAttempt.grant_id, ProvisioningAttempt.id.desc())
+def has_ended(entitlement: Entitlement, now: datetime) -> bool:
+    return entitlement.ends_at is not None and entitlement.ends_at <= now
+
+
+def ledger_of(grants: Iterable[Grant], *, latest: int = 50) -> Ledger:
+    """The history of some grants, of each the `latest` jobs, tries and tasks."""
+    ids = [grant.id for grant in grants]
+    return Ledger(
+        _latest(ProvisioningJob, ids, latest),
+        _latest(ProvisioningAttempt, ids, latest),
+        _latest(ManualTask, ids, latest),
     )
-    return {attempt.grant_id: attempt for attempt in db.session.scalars(statement)}
+
+
+def _latest(model: type[Kept], grant_ids: Sequence[int], count: int) -> dict[int, list[Kept]]:
+    found: dict[int, list[Kept]] = {grant_id: [] for grant_id in grant_ids}
+    if grant_ids:
+        place = sa.func.row_number().over(partition_by=model.grant_id, order_by=model.id.desc())
+        ranked = sa.select(model.id, place.label("place")).where(model.grant_id.in_(grant_ids)).subquery()
+        statement = sa.select(model).join(ranked, ranked.c.id == model.id).where(ranked.c.place <= count)
+        for row in db.session.scalars(statement.order_by(model.id.desc())):
+            found[row.grant_id].append(row)
+    return found
 
 
 def attempts_of(grant_ids: Sequence[int]) -> dict[int, list[ProvisioningAttempt]]:
@@ -163,29 +255,61 @@ def grants_due(now: datetime) -> int:
     return db.session.scalar(sa.select(sa.func.count()).select_from(Grant).where(is_due(now))) or 0
 
 
-def wanted_now(now: datetime) -> sa.Select[int, str, str]:
-    """(user_id, name_key, script_id) of every pair wanted under a current name, in SQL.
+def wanted_now(now: datetime) -> sa.CompoundSelect[int, str, str]:
+    """(user_id, name_key, script_id) of every pair that `rules.decide` wants, in SQL.
 
-    The set-based twin of `rules.wanted_pairs` for the sweep and the invariants; a property test
-    holds the two together.
+    The set-based twin for the sweep and the reconciler; a property test holds the two together.
     """
-    return (
-        sa.select(Entitlement.user_id, TradingViewName.name_key, Strategy.script_id)
-        .join(TradingViewName, TradingViewName.user_id == Entitlement.user_id)
+    entitled = (
+        sa.select(Entitlement.user_id, Strategy.id.label("strategy_id"), Strategy.script_id)
         .join(Plan, Plan.id == Entitlement.plan_id)
         .join(Strategy, sa.and_(Plan.covers_all, Strategy.status.in_(HOLDERS_KEEP)))
         .where(
-            TradingViewName.replaced_at.is_(None),
-            Entitlement.starts_at <= now,
+            Entitlement.starts_at <= now + CLOCKS_APART,
             sa.or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > now),
             Entitlement.suspended_at.is_(None),
         )
         .distinct()
+        .cte("entitled")
     )
+    current = sa.and_(TradingViewName.user_id == entitled.c.user_id, TradingViewName.replaced_at.is_(None))
+    targets = sa.select(entitled.c.user_id, TradingViewName.name_key, entitled.c.script_id).join(
+        TradingViewName, current
+    )
+    # What has access already keeps it until what should stand is read back.
+    held, reached, now_called = aliased(Grant), aliased(Grant), aliased(TradingViewName)
+    is_target = sa.and_(held.script_id == entitled.c.script_id, TradingViewName.replaced_at.is_(None))
+    kept = (
+        sa.select(entitled.c.user_id, held.name_key, held.script_id)
+        .join(
+            TradingViewName,
+            sa.and_(TradingViewName.user_id == entitled.c.user_id, TradingViewName.released_at.is_(None)),
+        )
+        .join(held, sa.and_(held.name_key == TradingViewName.name_key, held.state == GrantState.VERIFIED))
+        .outerjoin(
+            FormerScript,
+            sa.and_(FormerScript.strategy_id == entitled.c.strategy_id, FormerScript.script_id == held.script_id),
+        )
+        .outerjoin(now_called, sa.and_(now_called.user_id == entitled.c.user_id, now_called.replaced_at.is_(None)))
+        .outerjoin(
+            reached,
+            sa.and_(
+                reached.name_key == now_called.name_key,
+                reached.script_id == entitled.c.script_id,
+                reached.state == GrantState.VERIFIED,
+            ),
+        )
+        .where(
+            sa.or_(held.script_id == entitled.c.script_id, FormerScript.id.is_not(None)),
+            ~is_target,
+            reached.id.is_(None),
+        )
+    )
+    return sa.union(targets, kept)
 
 
 def people_out_of_step(now: datetime, *, limit: int = 500) -> Sequence[int]:
-    """Ids of people whose rows differ from what is wanted now: time has passed, or a strategy is new."""
+    """Ids of people whose rows differ from what is wanted now: time has passed, or the catalog has changed."""
     wanted = wanted_now(now).subquery()
     missing = (
         sa.select(wanted.c.user_id)
@@ -206,7 +330,7 @@ def people_out_of_step(now: datetime, *, limit: int = 500) -> Sequence[int]:
                 wanted.c.script_id == Grant.script_id,
             ),
         )
-        .where(TradingViewName.replaced_at.is_(None), wanted.c.user_id.is_(None))
+        .where(TradingViewName.released_at.is_(None), wanted.c.user_id.is_(None))
     )
     return db.session.scalars(sa.union(missing, extra).limit(limit)).all()
 
@@ -221,7 +345,8 @@ def entitlements_unannounced(before: datetime, *, limit: int = 500) -> Sequence[
             Entitlement.announced_at.is_(None),
             Entitlement.partly_announced_at.is_(None),
             Entitlement.starts_at <= before,
-            Entitlement.ends_at.is_(None),
+            sa.or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > before),
+            Entitlement.suspended_at.is_(None),
             TradingViewName.replaced_at.is_(None),
             Grant.state == GrantState.VERIFIED,
         )

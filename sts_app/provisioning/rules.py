@@ -1,6 +1,6 @@
 """The two decisions of provisioning, as pure functions: who should have what, and what happens next.
 
-Nothing here reads a clock, a table or a setting; callers hand the facts in. `wanted_pairs` is the
+Nothing here reads a clock, a table or a setting; callers hand the facts in. `decide` is the
 only place that says what access should stand, and `sts explain` reads the same function.
 """
 
@@ -16,11 +16,74 @@ class GrantState(StrEnum):
     """Where one (name, script) pair stands, as we know it."""
 
     PENDING = "pending"  # wanted, not yet read back
-    VERIFIED = "verified"  # read back from TradingView
+    VERIFIED = "verified"  # read back from TradingView, or confirmed by staff where nothing can be read
     NEEDS_CUSTOMER = "needs_customer"  # TradingView does not know the name
     WITH_STAFF = "with_staff"  # a manual task is open; wanted or not, a person works on it
+    FAILED = "failed"  # a person said that it cannot be done
     REVOKING = "revoking"  # no longer wanted, not yet read as absent
     ABSENT = "absent"  # read as absent, or nothing was ever sent
+
+
+class Priority:
+    """Who goes first when much is due: a new buyer, then retries, then what went wrong, then what is new."""
+
+    BUYER = 0
+    RETRY = 1
+    HEAL = 2
+    SPREAD = 3
+
+
+class Trigger(StrEnum):
+    """What set a cycle of a grant off; the promise is measured by it."""
+
+    PAID = "paid"
+    GIFT = "gift"
+    ENDED = "ended"  # a refund, a lost dispute, an end that came
+    SUSPENDED = "suspended"
+    RESUMED = "resumed"
+    RENAMED = "renamed"
+    MOVED = "moved"  # the strategy has another script now
+    SPREAD = "spread"  # a strategy that was activated later
+    DRIFT = "drift"  # reconciliation found something else at TradingView
+    STEP = "step"  # time has changed what is wanted
+
+
+class TaskKind(StrEnum):
+    """Why a person has a pair to work on."""
+
+    BY_HAND = "by_hand"  # the store runs without automatic calls
+    EXHAUSTED = "exhausted"  # the tries ran out
+    DISPUTED = "disputed"  # a person said done, and TradingView shows something else
+
+
+class Switch(StrEnum):
+    """What staff allow the machine to do at TradingView."""
+
+    AUTO = "AUTO"
+    MANUAL = "MANUAL"  # no automatic writes; reads stay
+    DISABLED = "DISABLED"  # no calls at all, no tasks handed out, no sales
+
+
+class Finding(StrEnum):
+    """How a pair differs between TradingView and what should stand."""
+
+    MISSING = "missing"  # wanted and verified once, and not held any more
+    EXPIRING = "expiring"  # held, with an end it should not have
+    EXTRA = "extra"  # held, not wanted, and once granted by STS
+    STRANGER = "stranger"  # held by somebody STS never granted it to
+    ALLOWED = "allowed"  # held by a friend of the house
+    DRIFTED = "drifted"  # held under another spelling of the name
+
+
+class NameOutcome(StrEnum):
+    """What came of asking TradingView whether it knows a name; each has its own sentence."""
+
+    VALID = "valid"
+    UNKNOWN = "unknown"
+    BUSY = "busy"  # a limit, TradingView's or our own: wait so long
+    SLOW = "slow"  # no answer in time
+    DOWN = "down"
+    NOT_CONFIGURED = "not_configured"
 
 
 @dataclass(frozen=True, order=True)
@@ -31,6 +94,10 @@ class Pair:
     script_id: str
 
 
+# Two processes' clocks may be so far apart: what one of them has just begun has begun for the other.
+CLOCKS_APART = timedelta(minutes=1)
+
+
 @dataclass(frozen=True)
 class Reason:
     """Why a person holds a plan: an entitlement."""
@@ -39,9 +106,11 @@ class Reason:
     starts_at: datetime
     ends_at: datetime | None = None
     suspended: bool = False
+    source: str = ""
 
     def holds(self, now: datetime) -> bool:
-        return self.starts_at <= now and (self.ends_at is None or now < self.ends_at) and not self.suspended
+        has_begun = self.starts_at <= now + CLOCKS_APART
+        return has_begun and (self.ends_at is None or now < self.ends_at) and not self.suspended
 
 
 @dataclass(frozen=True)
@@ -54,10 +123,53 @@ class Name:
 
 @dataclass(frozen=True)
 class Script:
-    """A script that may be granted, and the plans it belongs to."""
+    """A strategy's script that may be granted, the plans it belongs to, and the scripts it had before."""
 
     script_id: str
     plan_ids: frozenset[int]
+    former_ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Want:
+    """Why one pair is wanted: the reasons that hold, and the pair it waits for when it is an old one."""
+
+    sources: tuple[str, ...]
+    until: Pair | None = None
+
+
+def decide(
+    reasons: Iterable[Reason],
+    names: Iterable[Name],
+    scripts: Iterable[Script],
+    *,
+    verified: Set[Pair],
+    now: datetime,
+) -> dict[Pair, Want]:
+    """The pairs one person's entitlements want at `now`, each with why.
+
+    What should stand is the current name on the current script of each strategy. A former name or a
+    former script that has access keeps it until that pair is read back, so that a change of either
+    never leaves nobody with access.
+    """
+    holding = [reason for reason in reasons if reason.holds(now)]
+    names = tuple(names)
+    current = next((name for name in names if name.current), None)
+    wanted: dict[Pair, Want] = {}
+    for script in scripts:
+        sources = tuple(reason.source for reason in holding if reason.plan_id in script.plan_ids)
+        if not sources:
+            continue
+        target = Pair(current.key, script.script_id) if current else None
+        if target is not None:
+            wanted[target] = Want(sources)
+        if target is None or target not in verified:
+            for name in names:
+                for script_id in (script.script_id, *sorted(script.former_ids)):
+                    pair = Pair(name.key, script_id)
+                    if pair != target and pair in verified:
+                        wanted[pair] = Want(sources, until=target)
+    return wanted
 
 
 def wanted_pairs(
@@ -68,25 +180,8 @@ def wanted_pairs(
     verified: Set[Pair],
     now: datetime,
 ) -> frozenset[Pair]:
-    """The pairs one person's entitlements want at `now`.
-
-    A former name keeps a script until the current name is verified for it, so that a change of name
-    never leaves nobody with access.
-    """
-    plans = {reason.plan_id for reason in reasons if reason.holds(now)}
-    names = tuple(names)
-    current = next((name for name in names if name.current), None)
-    wanted: set[Pair] = set()
-    for script in scripts:
-        if not script.plan_ids & plans:
-            continue
-        new = Pair(current.key, script.script_id) if current else None
-        if new is not None:
-            wanted.add(new)
-        if new is None or new not in verified:
-            former = (Pair(name.key, script.script_id) for name in names if not name.current)
-            wanted.update(pair for pair in former if pair in verified)
-    return frozenset(wanted)
+    """The pairs of `decide`, without why."""
+    return frozenset(decide(reasons, names, scripts, verified=verified, now=now))
 
 
 class Outcome(StrEnum):
@@ -108,7 +203,6 @@ class Tell(StrEnum):
     CUSTOMER_DELAYED = "customer_delayed"
     STAFF_THIRD_FAILURE = "staff_third_failure"
     STAFF_EXHAUSTED = "staff_exhausted"
-    STAFF_SESSION = "staff_session"
 
 
 @dataclass(frozen=True)
@@ -127,12 +221,15 @@ class Standing:
 
 @dataclass(frozen=True)
 class Policy:
-    """The numbers of the retry policy. The last delay repeats."""
+    """The numbers of the retry policy. The last delay repeats.
+
+    Without `hands_over` (PROVISIONING_FALLBACK_MODE=none) what ran out of retries goes on being tried.
+    """
 
     delays: tuple[timedelta, ...]
     max_retries: int
     max_lost_claims: int = 3
-    session_delay: timedelta = timedelta(minutes=10)
+    hands_over: bool = True
 
 
 @dataclass(frozen=True)
@@ -168,14 +265,8 @@ def next_step(grant: Standing, outcome: Outcome, policy: Policy, *, vendor_after
         # Somebody who was renamed, or a service that knows nobody any more, proves no absence: the
         # tries below run out, and a person looks.
     if outcome is Outcome.SESSION_REFUSED:
-        return Step(
-            moving,
-            policy.session_delay,
-            grant.failed_tries,
-            grant.spent_tries,
-            grant.lost_claims,
-            frozenset({Tell.STAFF_SESSION}),
-        )
+        # Nobody's attempt: the incident that follows decides when and by whom this is worked on.
+        return Step(moving, timedelta(0), grant.failed_tries, grant.spent_tries, grant.lost_claims)
     if outcome is Outcome.LOST:
         lost = grant.lost_claims + 1
         if lost >= policy.max_lost_claims:
@@ -184,7 +275,7 @@ def next_step(grant: Standing, outcome: Outcome, policy: Policy, *, vendor_after
 
     failed = grant.failed_tries + 1
     spent = grant.spent_tries + (outcome is not Outcome.LATER)
-    if spent > policy.max_retries:
+    if spent > policy.max_retries and policy.hands_over:
         return _hand_over(grant, failed, spent, grant.lost_claims)
     delay = policy.delays[min(failed, len(policy.delays)) - 1]
     if vendor_after is not None:
@@ -221,6 +312,8 @@ def access_state(
             return AccessState.ACTIVE
         if state is GrantState.NEEDS_CUSTOMER or not has_name:
             return AccessState.ACTION_NEEDED
+        if state is GrantState.FAILED:
+            return AccessState.FAILED
         return AccessState.PENDING
     if suspended:
         return AccessState.SUSPENDED

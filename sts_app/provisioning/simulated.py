@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal
 
 import structlog
 
@@ -26,11 +27,16 @@ from sts_app.core import clock
 from sts_app.core.store import Record, Store
 from sts_app.provisioning.gateway import (
     AccessFact,
+    CallMade,
+    Holder,
+    Meter,
     NeedsCustomer,
     NeedsStaff,
     ScriptAnswer,
     TradingViewError,
+    Trouble,
     TryLater,
+    unmetered,
 )
 
 log = structlog.get_logger()
@@ -40,7 +46,7 @@ DEFAULT_RATE_LIMIT_SECONDS = 30.0
 # Rows of one operation's count before they are folded into one.
 COUNT_ROWS = 16
 
-_OUTCOMES = {TryLater: "try_later", NeedsCustomer: "needs_customer", NeedsStaff: "needs_staff"}
+_OUTCOMES = {NeedsCustomer: "needs_customer", NeedsStaff: "needs_staff"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{3,30}")
 
 
@@ -49,6 +55,7 @@ class Fault(StrEnum):
 
     FAIL = "fail"  # nothing is done, TryLater
     RATE_LIMIT = "rate_limit"  # nothing is done, TryLater with a delay
+    TIMEOUT = "timeout"  # nothing is done, TryLater as after a wait in vain
     LIE = "lie"  # nothing is done, and the answer says that it was
     LOSE_ANSWER = "lose_answer"  # it is done, TryLater
     REFUSE = "refuse"  # nothing is done, "Failure" for every script
@@ -66,23 +73,28 @@ class Fault(StrEnum):
 
 @dataclass(frozen=True)
 class Holding:
-    """Access for life that stands at the simulated vendor."""
+    """Access that stands at the simulated vendor. `expires_at` None means for life."""
 
     username: str
     script_id: str
     granted_at: datetime
+    expires_at: datetime | None = None
 
 
 class SimulatedTradingView:
     """The `TradingView` gateway over a memory. Nothing here opens a connection to anybody.
 
     Every call waits for the latency of `set_latency` (150 ms unless told otherwise) with `sleep`, which
-    takes seconds. Reads stay honest whatever was asked for, except for the faults that stand.
+    takes seconds. Reads stay honest whatever was asked for, except for the faults that stand. `meter` is
+    told of every call, as if it had gone over the wire.
     """
 
-    def __init__(self, store: Store, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    one_call_for_all = True
+
+    def __init__(self, store: Store, *, sleep: Callable[[float], None] = time.sleep, meter: Meter = unmetered) -> None:
         self._store = store
         self._sleep = sleep
+        self._meter = meter
 
     def find_name(self, name: str) -> str | None:
         """TradingView's spelling: the first letter in upper case. None for names nobody there has."""
@@ -91,11 +103,15 @@ class SimulatedTradingView:
             return None if _stands(self._store, Fault.UNKNOWN) else _spelling(name)
 
     def grant(self, name: str, script_ids: Sequence[str]) -> list[ScriptAnswer]:
-        """Give access for life; granting again changes nothing, the day of the first grant included."""
+        """Give access for life, or take the end away from access that has one. Granting again changes
+        nothing, the day of the first grant included.
+        """
 
         def give(spelling: str, script_id: str) -> None:
-            record = {"username": spelling, "script_id": script_id, "granted_at": clock.now().isoformat()}
-            self._store.add("access", _key(spelling, script_id), record)
+            key, record = _key(spelling, script_id), _access(spelling, script_id, None)
+            held = self._store.get("access", key) if not self._store.add("access", key, record) else None
+            if held is not None and held.get("expires_at") is not None:
+                self._store.put("access", key, held | {"expires_at": None})
 
         return self._write("grant", name, script_ids, give)
 
@@ -114,9 +130,18 @@ class SimulatedTradingView:
         with self._call("has_access"):
             self._fail_reads("has_access")
             spelling = self._known(name, "has_access")
+            found = [(script_id, self._store.get("access", _key(spelling, script_id))) for script_id in script_ids]
             return [
-                AccessFact(script_id, has_access=self._store.get("access", _key(spelling, script_id)) is not None)
-                for script_id in script_ids
+                AccessFact(script_id, has_access=record is not None, expires_at=_end(record))
+                for script_id, record in found
+            ]
+
+    def list_holders(self, script_id: str) -> list[Holder]:
+        """Everybody who holds a script, oldest first."""
+        with self._call("list_holders"):
+            self._fail_reads("list_holders")
+            return [
+                Holder(held.username, held.expires_at) for held in holdings(self._store) if held.script_id == script_id
             ]
 
     def check_session(self) -> None:
@@ -134,7 +159,11 @@ class SimulatedTradingView:
             if fault is Fault.FAIL:
                 raise TryLater(f"{op}: simulated failure")
             if fault is Fault.RATE_LIMIT:
-                raise TryLater(f"{op}: simulated rate limit", after=timedelta(seconds=seconds))
+                raise TryLater(
+                    f"{op}: simulated rate limit", after=timedelta(seconds=seconds), trouble=Trouble.RATE_LIMIT
+                )
+            if fault is Fault.TIMEOUT:
+                raise TryLater(f"{op}: simulated wait in vain", trouble=Trouble.TIMEOUT)
             spelling = self._known(name, op)
             if fault is Fault.REFUSE:
                 return [ScriptAnswer(script_id, "Failure") for script_id in script_ids]
@@ -151,9 +180,10 @@ class SimulatedTradingView:
 
     @contextmanager
     def _call(self, op: str) -> Iterator[None]:
-        """What every call has: a count, a latency, a dead session perhaps, and one log line."""
+        """What every call has: a count, a latency, a dead session perhaps, one log line, and the meter told."""
         started = time.monotonic()
         outcome = "broken"
+        after: timedelta | None = None
         try:
             _count(self._store, op)
             self._sleep(latency(self._store) / 1000)
@@ -161,12 +191,18 @@ class SimulatedTradingView:
                 raise NeedsStaff(f"{op}: simulated dead session")
             yield
             outcome = "answered"
+        except TryLater as failure:
+            outcome, after = failure.trouble.value, failure.after
+            raise
         except TradingViewError as failure:
             outcome = _OUTCOMES[type(failure)]
             raise
         finally:
             ms = round((time.monotonic() - started) * 1000)
+            limited = outcome == Trouble.RATE_LIMIT
             log.info("tradingview.call", op=op, status=None, ms=ms, outcome=outcome, simulated=True)
+            kind: Literal["read", "write"] = "write" if op in ("grant", "revoke") else "read"
+            self._meter(CallMade(kind, op, outcome, ms, limited=limited, after=after))
 
     def _known(self, name: str, op: str) -> str:
         if _stands(self._store, Fault.UNKNOWN):
@@ -222,9 +258,19 @@ def latency(store: Store) -> int:
 def holdings(store: Store) -> list[Holding]:
     """All access that stands, oldest first, read from the memory itself: this is no call."""
     return [
-        Holding(record["username"], record["script_id"], datetime.fromisoformat(record["granted_at"]))
+        Holding(record["username"], record["script_id"], datetime.fromisoformat(record["granted_at"]), _end(record))
         for _, record in store.all("access")
     ]
+
+
+def give(store: Store, name: str, script_id: str, *, expires_at: datetime | None = None) -> None:
+    """Give access behind everybody's back, as a person does on the vendor's own pages. This is no call."""
+    store.put("access", _key(name, script_id), _access(_spelling(name) or name, script_id, expires_at))
+
+
+def take(store: Store, name: str, script_id: str) -> None:
+    """Take access away behind everybody's back."""
+    store.delete("access", _key(name, script_id))
 
 
 def calls(store: Store) -> dict[str, int]:
@@ -272,6 +318,17 @@ def _spend(store: Store) -> tuple[Fault | None, float]:
 
 def _stands(store: Store, fault: Fault) -> bool:
     return store.get("setting", fault.value) is not None
+
+
+def _access(spelling: str, script_id: str, expires_at: datetime | None) -> Record:
+    end = expires_at.isoformat() if expires_at is not None else None
+    return {"username": spelling, "script_id": script_id, "granted_at": clock.now().isoformat(), "expires_at": end}
+
+
+def _end(record: Record | None) -> datetime | None:
+    """When access ends. A memory of before there were ends has none."""
+    end = record.get("expires_at") if record is not None else None
+    return datetime.fromisoformat(end) if end is not None else None
 
 
 def _spelling(name: str) -> str | None:

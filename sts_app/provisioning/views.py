@@ -1,6 +1,10 @@
-"""Onboarding, and the live view of one's access."""
+"""Onboarding: the name access is given to, checked while it is typed and again when it is sent."""
 
 from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Any
 
 from flask import Blueprint, current_app, render_template, request
 from flask.typing import ResponseReturnValue
@@ -8,20 +12,28 @@ from flask_login import current_user, login_fresh, login_required
 
 from sts_app.accounts import services as accounts
 from sts_app.core.db import checkpoint
-from sts_app.core.security import limiter
-from sts_app.core.web import own_path, page_or_block, see_other, toast
-from sts_app.provisioning import queries, services
-from sts_app.provisioning.forms import OnboardingForm
-from sts_app.provisioning.services import NameOutcome, NameTaken
+from sts_app.core.security import limiter, visitor_address
+from sts_app.core.web import block, own_path, page_or_block, see_other, toast
+from sts_app.provisioning import names, queries
+from sts_app.provisioning.forms import SHORTEST_NAME, OnboardingForm, name_in, shape_fault
+from sts_app.provisioning.models import TradingViewName
+from sts_app.provisioning.names import NameCheck, NameTaken, TooSoon
+from sts_app.provisioning.rules import NameOutcome
 
 bp = Blueprint("provisioning", __name__)
 
-UNKNOWN_NAME = "TradingView does not know this name. Please look it up on your TradingView profile."
+PAGE = "provisioning/onboarding.html"
+
+
+def _person() -> str:
+    """People are limited one by one, so that an office behind one address is many of them."""
+    return f"user:{current_user.id}" if current_user.is_authenticated else visitor_address()
 
 
 @bp.get("/onboarding")
 @login_required  # type: ignore[untyped-decorator]  # flask-login carries no types
 def onboarding() -> ResponseReturnValue:
+    """The form, with what there is to know before anything is typed: since when, and from when on, a name changes."""
     current = queries.current_name(current_user.id)
     if current is not None and not login_fresh():
         return _confirm_first()
@@ -31,12 +43,37 @@ def onboarding() -> ResponseReturnValue:
         tradingview_name=current.spelling if current else "",
         next=own_path(request.args.get("next")) or "",
     )
-    return render_template("provisioning/onboarding.html", form=form, current=current)
+    return render_template(PAGE, form=form, current=current, **_around())
+
+
+@bp.get("/onboarding/check-name")
+@limiter.limit("20 per minute", key_func=_person)
+@limiter.limit("60 per minute")
+@login_required  # type: ignore[untyped-decorator]  # see above
+def check_name() -> ResponseReturnValue:
+    """What TradingView says of the name that is being typed, as a piece of the form.
+
+    It never says whether another account has the name: asked so cheaply, that would tell anybody who the
+    customers are. Sending the form says it, where each try is a change of one's own name.
+    """
+    given = name_in(request.args.get("tradingview_name")) or ""
+    if len(given) < SHORTEST_NAME:
+        return block(PAGE, "answer", check=None, fault=None, is_told=False)
+    fault = shape_fault(given)
+    if fault is not None:
+        return block(PAGE, "answer", check=None, fault=fault, is_told=False)
+    checkpoint()
+    check = names.check(given)
+    answer = block(PAGE, "answer", check=check, fault=None, is_told=False)
+    if check.outcome is NameOutcome.BUSY:
+        answer.headers["Retry-After"] = str(math.ceil(check.wait.total_seconds()))
+    return answer
 
 
 @bp.post("/onboarding")
+@limiter.limit("10 per minute", key_func=_person)
+@limiter.limit("60 per minute")
 @login_required  # type: ignore[untyped-decorator]  # see above
-@limiter.limit("10 per minute")
 def onboarding_post() -> ResponseReturnValue:
     """Check the name with TradingView, then keep it, the person's name and what they agreed to."""
     current = queries.current_name(current_user.id)
@@ -44,30 +81,58 @@ def onboarding_post() -> ResponseReturnValue:
         return _confirm_first()
     form = OnboardingForm()
 
-    def once_more() -> ResponseReturnValue:
-        return page_or_block("provisioning/onboarding.html", "form", status=422, form=form, current=current)
+    def once_more(fault: str | None = None, check: NameCheck | None = None) -> ResponseReturnValue:
+        if fault is not None:
+            form.tradingview_name.errors = [fault]
+        return page_or_block(PAGE, "form", status=422, form=form, current=current, **_around(check))
 
     if not form.validate_on_submit():
         return once_more()
+    wanted = form.tradingview_name.data
+    wait_until = _must_wait(current, wanted)
+    if wait_until is not None:
+        return once_more(names.too_soon(wait_until))
+    if form.again.data:
+        names.forget(wanted)
     checkpoint()
-    check = services.check_name(form.tradingview_name.data)
+    check = names.check(wanted)
     if check.outcome is NameOutcome.UNKNOWN:
-        form.tradingview_name.errors = [UNKNOWN_NAME]
-        return once_more()
+        return once_more(check.sentence, check)
     try:
-        services.set_name(
-            current_user,
-            check.spelling or form.tradingview_name.data,
-            verified=check.outcome is NameOutcome.VALID,
-        )
-    except NameTaken as taken:
-        form.tradingview_name.errors = [taken.sentence]
-        return once_more()
+        names.set_name(current_user, check.spelling or wanted, verified=check.outcome is NameOutcome.VALID)
+    except (NameTaken, TooSoon) as refusal:
+        return once_more(refusal.sentence)
     current_user.name = form.name.data
     accounts.accept_texts(current_user)
-    if check.outcome in (NameOutcome.BUSY, NameOutcome.DOWN):
-        toast("TradingView could not be asked just now; your name is checked again before you pay.", "info")
+    if check.outcome is not NameOutcome.VALID:
+        toast(check.sentence, "info")
     return see_other(own_path(form.next.data) or "pages.dashboard")
+
+
+def _must_wait(current: TradingViewName | None, wanted: str) -> datetime | None:
+    """From when on the name may be changed to `wanted`; None when it may be now.
+
+    A name that TradingView does not know any more need not wait, and only asking tells.
+    """
+    if current is None or current.name_key == wanted.lower() or names.changeable_from(current_user.id) is None:
+        return None
+    spelling = current.spelling
+    names.forget(spelling)
+    checkpoint()
+    names.check(spelling)
+    return names.changeable_from(current_user.id)
+
+
+def _around(check: NameCheck | None = None) -> dict[str, Any]:
+    """What the page says beside its fields. The sentence of `check` stands at the field already, as its fault."""
+    return {
+        "check": check,
+        "fault": None,
+        "is_told": True,
+        "wait_until": names.changeable_from(current_user.id),
+        "change": names.change_under_way(current_user.id),
+        "history": names.history(current_user.id),
+    }
 
 
 def _confirm_first() -> ResponseReturnValue:

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from sts_app.core.db import db as database
 from sts_app.provisioning.models import TradingViewName
-from sts_app.provisioning.services import set_name
+from sts_app.provisioning.names import set_name
 from tests.accounts.test_sign_in import ask, link
 from tests.builders import bob, enter
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from bs4 import BeautifulSoup
 from flask.testing import FlaskClient
 
 from sts_app.billing import services
@@ -16,10 +17,14 @@ from sts_app.billing.simulated import Fault, behave, misbehave
 from sts_app.catalog.models import Plan
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
+from sts_app.provisioning import control
 from sts_app.provisioning import simulated as simulated_tradingview
+from sts_app.provisioning.gateway import Trouble
+from sts_app.provisioning.gateway import TryLater as TVTryLater
 from sts_app.provisioning.models import TradingViewName
+from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import calls
-from tests.builders import count, enter, mallory, open_page, work
+from tests.builders import by_hand, count, enter, mallory, open_page, through, work
 
 pytestmark = pytest.mark.usefixtures("clock")
 TV = simulated_tradingview.Fault
@@ -42,6 +47,16 @@ def unverify(user) -> None:
         sa.update(TradingViewName).where(TradingViewName.user_id == user.id).values(verified_at=None)
     )
     database.session.commit()
+
+
+class Troubled:
+    """A TradingView that has one answer."""
+
+    def __init__(self, trouble: Exception) -> None:
+        self.trouble = trouble
+
+    def find_name(self, name: str) -> str | None:
+        raise self.trouble
 
 
 class TestOnTheWay:
@@ -132,28 +147,38 @@ class TestPressing:
 
 
 class TestTheName:
-    def test_a_name_verified_within_a_day_is_trusted(self, buyer, vendor, clock):
-        clock.shift(timedelta(hours=23))
-
+    def test_it_is_asked_for_before_the_money_moves_and_once_a_day(self, buyer, alice, vendor, clock):
         assert buyer.post("/checkout").status_code == 303
-        assert calls(vendor) == {}
-
-    def test_an_older_one_is_asked_for_again(self, buyer, vendor):
-        yesterday = time_source.now() - timedelta(hours=24)
-        database.session.execute(sa.update(TradingViewName).values(verified_at=yesterday))
-
-        assert buyer.post("/checkout").status_code == 303
+        clock.shift(timedelta(hours=23, minutes=59))
+        buyer.post("/checkout")
         assert calls(vendor) == {"find_name": 1}
 
-    def test_a_name_tradingview_does_not_know_any_more_is_caught_before_the_money_moves(self, buyer, alice):
-        database.session.execute(sa.update(TradingViewName).values(spelling="unknown_anna", name_key="unknown_anna"))
-        unverify(alice)
+        clock.shift(timedelta(minutes=1))
+        enter(buyer, alice)
+        buyer.post("/checkout")
+
+        assert calls(vendor) == {"find_name": 2}
+
+    def test_one_that_tradingview_does_not_know_is_a_400_with_a_way_to_correct_it(self, buyer, alice, vendor):
+        simulated_tradingview.misbehave(vendor, TV.UNKNOWN)
 
         answer = buyer.post("/checkout")
 
         assert answer.status_code == 400
-        assert "TradingView does not know your TradingView name any more" in answer.text
+        page = BeautifulSoup(answer.text, "html.parser").main
+        assert "TradingView does not know the name Anna, so nothing was charged." in page.text
+        assert page.find("a", string="Correct the name")["href"] == "/onboarding?next=/checkout"
         assert purchases() == []
+
+    def test_corrected_the_purchase_goes_on(self, buyer, alice, vendor):
+        simulated_tradingview.misbehave(vendor, TV.UNKNOWN)
+        buyer.post("/checkout")
+        simulated_tradingview.behave(vendor)
+
+        form = {"name": "Alice", "tradingview_name": "Anna2", "terms": "y", "disclaimer": "y", "next": "/checkout"}
+        assert buyer.post("/onboarding", data=form).location == "/checkout"
+
+        assert buyer.post("/checkout").location == purchases()[0].checkout_url
 
     def test_a_name_that_could_not_be_checked_before_is_checked_now(self, buyer, alice):
         unverify(alice)
@@ -161,28 +186,90 @@ class TestTheName:
         assert buyer.post("/checkout").status_code == 303
         assert database.session.scalars(sa.select(TradingViewName)).one().verified_at == time_source.now()
 
-    @pytest.mark.parametrize("fault", [TV.READS_FAIL, TV.DEAD_SESSION])
-    def test_while_tradingview_is_away_an_unverified_name_must_wait(self, buyer, alice, vendor, fault):
+    @pytest.mark.parametrize("is_verified", [True, False])
+    def test_a_limit_of_tradingviews_or_of_ours_is_a_429_that_says_when(
+        self, buyer, alice, vendor, monkeypatch, is_verified
+    ):
+        if not is_verified:
+            unverify(alice)
+        limited = TVTryLater("find_name: 429", trouble=Trouble.RATE_LIMIT, after=timedelta(seconds=41.2))
+        through(monkeypatch, Troubled(limited))
+
+        answer = buyer.post("/checkout")
+
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "42")
+        assert "Nothing was charged" in answer.text
+        assert purchases() == []
+
+    @pytest.mark.parametrize("trouble", [Trouble.TIMEOUT, Trouble.FAILURE])
+    def test_while_tradingview_is_slow_or_away_an_unverified_name_must_wait(self, buyer, alice, monkeypatch, trouble):
         unverify(alice)
-        simulated_tradingview.misbehave(vendor, fault)
+        through(monkeypatch, Troubled(TVTryLater("find_name", trouble=trouble)))
 
         answer = buyer.post("/checkout")
 
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
-        assert "could not be checked. Nothing was charged" in answer.text
+        assert "could not be checked. Nothing was charged" in " ".join(answer.text.split())
+        again = BeautifulSoup(answer.text, "html.parser").main.find("form")
+        assert (again["action"], again["method"], again.button.text.strip()) == ("/checkout", "post", "Try again")
         assert purchases() == []
 
-    def test_while_tradingview_is_away_a_name_verified_before_goes_on(self, buyer, vendor):
+    @pytest.mark.parametrize("trouble", [Trouble.TIMEOUT, Trouble.FAILURE])
+    def test_while_it_is_a_name_verified_before_goes_on(self, buyer, vendor, monkeypatch, trouble):
         long_ago = time_source.now() - timedelta(days=40)
         database.session.execute(sa.update(TradingViewName).values(verified_at=long_ago))
-        simulated_tradingview.misbehave(vendor, TV.READS_FAIL)
+        through(monkeypatch, Troubled(TVTryLater("find_name", trouble=trouble)))
 
         assert buyer.post("/checkout").status_code == 303
-        assert calls(vendor) == {"find_name": 1}
 
-    def test_manual_mode_takes_a_name_nobody_can_check(self, app, buyer, alice, monkeypatch):
+    def test_a_dead_session_keeps_an_unverified_name_waiting(self, buyer, alice, vendor):
         unverify(alice)
-        monkeypatch.setitem(app.extensions, "sts_tradingview", None)
+        simulated_tradingview.misbehave(vendor, TV.DEAD_SESSION)
+
+        assert buyer.post("/checkout").status_code == 503
+
+    def test_manual_mode_takes_a_name_nobody_can_check_as_unverified(self, buyer, alice, monkeypatch):
+        unverify(alice)
+        by_hand(monkeypatch)
+
+        assert buyer.post("/checkout").status_code == 303
+        assert database.session.scalars(sa.select(TradingViewName)).one().verified_at is None
+
+
+class TestSalesPaused:
+    @pytest.fixture(params=["staff closed the store", "an incident, and staff chose to stop then"])
+    def closed(self, app, db, request, monkeypatch):
+        if request.param == "staff closed the store":
+            control.set_switch(Switch.DISABLED, actor="user:1", because="test")
+        else:
+            stopping = app.config["STS"].model_copy(update={"block_checkout_when_degraded": True})
+            monkeypatch.setitem(app.config, "STS", stopping)
+            control.refuse_session("401", credential_id=None)
+        database.session.commit()
+
+    @pytest.mark.parametrize("method", ["get", "post"])
+    def test_nobody_begins_to_pay(self, buyer, vendor, closed, method):
+        answer = getattr(buyer, method)("/checkout")
+
+        assert answer.status_code == 503
+        assert "Sales are paused at the moment" in answer.text
+        assert purchases() == []
+        assert calls(vendor) == {}
+
+    def test_a_stranger_hears_of_it_before_signing_in(self, client, plan, closed):
+        assert client.post("/checkout").status_code == 503
+
+    def test_an_owner_is_told_that_nothing_is_left_to_pay(self, buyer, alice, plan, till):
+        till.pay(open_page(alice, plan).session_id)
+        work("billing")
+        control.set_switch(Switch.DISABLED, actor="user:1", because="test")
+        database.session.commit()
+
+        assert buyer.post("/checkout").location == "/dashboard"
+
+    def test_an_incident_alone_stops_nobody(self, buyer, vendor):
+        control.refuse_session("401", credential_id=None)
+        database.session.commit()
 
         assert buyer.post("/checkout").status_code == 303
 

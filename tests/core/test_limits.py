@@ -78,6 +78,21 @@ def test_another_visitor_is_not_kept_waiting(house):
     assert other.status_code == 422
 
 
+def test_recheck_may_be_pressed_six_times_a_minute(house):
+    answers = knocks(house.test_client(), 7, "/dashboard/recheck")
+
+    assert [answer.status_code for answer in answers] == [303] * 6 + [429]
+    assert "Please try again in at most a minute." in answers[-1].text
+
+
+def test_twenty_names_may_be_tried_a_minute(house):
+    visitor = house.test_client()
+    answers = [visitor.get("/onboarding/check-name?tradingview_name=anna") for _ in range(21)]
+
+    assert [answer.status_code for answer in answers] == [303] * 20 + [429]
+    assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
+
+
 def test_who_sends_bad_signatures_is_slowed_down(house):
     answers = knocks(house.test_client(), 21, "/api/webhooks/stripe", data="{}")
 

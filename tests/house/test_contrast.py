@@ -20,6 +20,8 @@ PAIRS = [
     ("on-accent", "danger", TEXT),
     ("danger", "ground", TEXT),
     ("danger", "surface", TEXT),
+    ("success", "surface", TEXT),
+    ("warning", "surface", TEXT),
     *(("edge", ground, SHAPE) for ground in GROUNDS),
     *(("focus", ground, SHAPE) for ground in GROUNDS),
 ]

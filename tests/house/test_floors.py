@@ -17,12 +17,24 @@ OPEN_TO_ALL = {"services", "queries", "models", "letters"}
 
 # What one room may take from another besides. Each needs a reason, and each is still in use.
 OPEN_TO_SOME = {
+    ("sts_app.billing.views", "sts_app.provisioning.control"): "a purchase asks whether sales are open",
+    ("sts_app.billing.views", "sts_app.provisioning.names"): "services of provisioning under a word of their own",
+    ("sts_app.billing.views", "sts_app.provisioning.rules"): "what a check of a name shows; pure, like models",
+    ("sts_app.pages.dashboard", "sts_app.provisioning.names"): "services of provisioning under a word of their own",
+    ("sts_app.ops.services", "sts_app.provisioning.control"): "the sweep asks what a worker that it wakes could do",
+    ("sts_app.pages.views", "sts_app.provisioning.control"): "a price asks whether sales are open",
     ("sts_app.pages.dashboard", "sts_app.billing.rules"): "the words of a purchase's states; pure, like models",
+    ("sts_app.pages.dashboard", "sts_app.provisioning.explain"): "what a customer reads comes from what explains",
+    ("sts_app.ops.queries", "sts_app.provisioning.slo"): "health shows how the promise is kept; reads alone",
     ("sts_app.admin.queries", "sts_app.provisioning.rules"): "the words of a grant's states; pure, like models",
+    (
+        "sts_app.ops.doctor",
+        "sts_app.provisioning.credentials",
+    ): "its own reads: whether they open, and how old they are",
 }
 
 # What the queue's door may take from its own room: the steps of long work are files of their own.
-STEPS = {"services", "queries", "engine", "inbox", "invariants"}
+STEPS = {"services", "queries", "engine", "inbox", "invariants", "control", "credentials", "pace", "reconcile"}
 
 
 def in_room(path: Path) -> str:

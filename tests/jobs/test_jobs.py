@@ -17,7 +17,7 @@ from sts_app.core.db import db as database
 from sts_app.ops import services
 from sts_app.ops.models import PeriodicRun
 from sts_app.provisioning.models import Grant
-from tests.builders import alice, count, entitled, grants, lifetime, named, stopped_clock, vendor
+from tests.builders import alice, by_hand, count, entitled, grants, lifetime, named, stopped_clock, through, vendor
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ class TestWork:
         assert sent == [name]
 
     def test_manual_mode_hands_over_and_ends(self, app, owner, sent, monkeypatch):
-        monkeypatch.setitem(app.extensions, "sts_tradingview", None)
+        by_hand(monkeypatch)
 
         run(provisioning.work)
 
@@ -80,10 +80,12 @@ class TestWork:
 
     def test_a_worker_that_dies_in_the_call_leaves_its_claim_behind(self, app, owner, monkeypatch):
         class Deadly:
+            one_call_for_all = True
+
             def __getattr__(self, name):
                 raise SystemExit
 
-        monkeypatch.setitem(app.extensions, "sts_tradingview", Deadly())
+        through(monkeypatch, Deadly())
 
         with pytest.raises(SystemExit):
             run(provisioning.work)
@@ -140,7 +142,7 @@ class TestPeriodic:
         [line] = [line for line in lines if line["event"] == "ops.invariant_broken"]
         assert (line["log_level"], line["invariant"], line["offenders"]) == (
             "error",
-            "no due row older than five minutes",
+            "no due pair older than five minutes while nothing is tried",
             6,
         )
         assert "alice" not in str(line)

@@ -17,7 +17,24 @@ from sts_app.ops import folder
 from sts_app.ops.local import Stack
 from sts_app.settings import Settings, names_of
 
-COMMANDS = {"admin", "db", "demo", "doctor", "invariants", "run", "seed"}
+COMMANDS = {
+    "access",
+    "admin",
+    "allow",
+    "credentials",
+    "db",
+    "demo",
+    "doctor",
+    "explain",
+    "invariants",
+    "provisioning",
+    "reconcile",
+    "rotate-key",
+    "run",
+    "seed",
+    "strategies",
+    "tasks",
+}
 
 
 @pytest.fixture

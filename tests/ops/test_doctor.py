@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
+from pydantic import SecretStr
 
 from sts_app import cli
 from sts_app.catalog.models import Plan
@@ -12,7 +15,8 @@ from sts_app.core import queue
 from sts_app.core.db import db as database
 from sts_app.ops.doctor import examine
 from sts_app.settings import AppEnv, SettingsFault
-from tests.builders import lifetime, sam
+from tests.builders import lifetime, sam, stopped_clock
+from tests.provisioning.test_credentials import KEY, NEXT, change, id_of, store
 
 
 @pytest.fixture
@@ -96,6 +100,95 @@ def test_two_prices_for_one_plan_are_a_fault(fit, settings):
     settings(stripe_price_id="price_two")
 
     assert found("fault") == ["The plan lifetime is sold at price_one, STRIPE_PRICE_ID says price_two."]
+
+
+class TestCredentials:
+    """What signs us in at TradingView: whether it can be read, its age, its keys."""
+
+    @pytest.fixture
+    def clock(self):
+        with stopped_clock() as traveller:
+            yield traveller
+
+    @pytest.fixture
+    def stored(self, fit, clock, settings):
+        settings(credential_encryption_key=SecretStr(KEY))
+        return store()
+
+    def test_readable_ones_are_fine(self, stored, clock):
+        clock.shift(timedelta(days=2))
+
+        assert "The credentials of TradingView are 2 days old and can be read." in found("fine")
+
+    @pytest.mark.parametrize(("days", "when"), [(7, "soon"), (13, "soon"), (14, "now")])
+    def test_old_ones_are_to_be_replaced(self, stored, clock, days, when):
+        clock.shift(timedelta(days=days))
+
+        sentence = f"The credentials of TradingView are {days} days old: run `sts credentials set` {when}."
+        assert sentence in found("warning")
+
+    @pytest.mark.parametrize("mode", ["simulated", "direct", "unofficial-api"])
+    @pytest.mark.parametrize("key", [None, SecretStr(NEXT)])
+    @pytest.mark.parametrize("app_env", [AppEnv.DEVELOPMENT, AppEnv.PRODUCTION])
+    def test_a_key_that_is_missing_or_another_is_a_fault(self, stored, settings, mode, key, app_env):
+        settings(provisioning_mode=mode, credential_encryption_key=key, app_env=app_env)
+
+        told = f"Credentials {stored}: the stored credentials cannot be read: their key {id_of(KEY)} is neither "
+        assert any(sentence.startswith(told) for sentence in found("fault"))
+
+    def test_a_damaged_row_is_a_fault(self, stored):
+        change(stored, sealed=b"damaged")
+
+        [sentence] = found("fault")
+        assert "what is stored was changed or damaged" in sentence
+
+    def test_nobody_needs_them_in_manual_mode(self, stored, settings):
+        settings(provisioning_mode="manual", credential_encryption_key=None)
+
+        assert found("fault") == []
+        assert any("cannot be read" in sentence for sentence in found("warning"))
+
+    def test_a_missing_key_is_no_matter_while_nothing_is_stored(self, fit, settings):
+        settings(credential_encryption_key=None, app_env=AppEnv.PRODUCTION)
+
+        assert not any("CREDENTIAL_ENCRYPTION_KEY" in sentence for sentence in found("fault"))
+
+    def test_an_older_key_is_to_be_rotated_away(self, stored, settings):
+        store()
+        settings(credential_encryption_key=SecretStr(NEXT), credential_encryption_key_fallbacks=(KEY,))
+
+        told = "Stored credentials rest under an older key (2 in all): run `sts rotate-key`, then remove the older key."
+        assert told in found("warning")
+        assert found("fault") == []
+
+    def test_lost_ones_that_are_retired_are_named(self, stored, settings):
+        settings(credential_encryption_key=SecretStr(NEXT))
+        store()
+
+        assert f"Retired credentials whose key is lost: {stored}. Nothing needs them." in found("warning")
+        assert found("fault") == []
+
+    def test_those_of_the_environment_are_deprecated(self, fit, settings):
+        settings(tv_session_id=SecretStr("fake-session"), tv_signature=SecretStr("fake-signature"))
+
+        told = "TV_SESSION_ID and TV_SIGNATURE are deprecated: run `sts credentials set`, then remove them."
+        assert told in found("warning")
+
+    def test_those_of_the_environment_are_to_go_once_some_are_stored(self, stored, settings):
+        settings(tv_session_id=SecretStr("fake-session"), tv_signature=SecretStr("fake-signature"))
+
+        told = "TV_SESSION_ID and TV_SIGNATURE are not read while credentials are stored: remove them."
+        assert told in found("warning")
+
+    def test_the_direct_way_needs_some(self, fit, settings):
+        settings(provisioning_mode="direct")
+
+        assert "No credentials of TradingView are stored: run `sts credentials set`." in found("fault")
+
+    def test_an_access_service_needs_somebody_to_ask_about(self, fit, settings):
+        settings(provisioning_mode="unofficial-api", tv_canary_username=None)
+
+        assert any(sentence.startswith("TV_CANARY_USERNAME is not set") for sentence in found("warning"))
 
 
 class TestCommand:

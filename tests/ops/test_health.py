@@ -13,9 +13,22 @@ from sts_app.core import queue
 from sts_app.core.db import db as database
 from sts_app.ops import queries
 from sts_app.ops.services import SWEEP, beat, claim_slot
+from sts_app.provisioning import control
+from sts_app.provisioning.models import TradingViewCredential, VendorCall
 from sts_app.provisioning.simulated import Fault, misbehave
 from sts_app.settings import load
-from tests.builders import alice, enter, entitled, lifetime, named, sam, vendor, work
+from tests.builders import (
+    alice,
+    count,
+    enter,
+    entitled,
+    in_a_transaction,
+    lifetime,
+    named,
+    sam,
+    vendor,
+    work,
+)
 from tests.world import ENV
 
 TOKEN = {"Authorization": f"Bearer {ENV['HEALTH_TOKEN']}"}
@@ -144,9 +157,13 @@ class TestFull:
 
         checks = client.get("/api/health", headers=TOKEN).json["checks"]
 
-        assert checks["provisioning"] | {"status": ""} == {
-            "status": "", "mode": "simulated", "grants": {"pending": 6}, "due": 6, "manualTasks": 0,
-        }  # fmt: skip
+        assert checks["provisioning"].items() >= {
+            "mode": "simulated", "grants": {"pending": 6}, "due": 6, "manualTasks": 0, "switch": "AUTO",
+            "incident": None, "credentials": None, "session": {"verdict": None, "checkedAt": None},
+            "circuit": {"open": False, "since": None, "nextCanary": None},
+        }.items()  # fmt: skip
+        assert checks["provisioning"]["promise"]["paidToVerified"]["today"]["open"] == 1
+        assert set(checks["provisioning"]["pace"]) == {"write", "read", "lastHour"}
         assert checks["queues"]["depths"] == dict.fromkeys(("billing", "provisioning", "emails", "default"), 0) | {
             "provisioning": checks["queues"]["depths"]["provisioning"]
         }
@@ -164,7 +181,7 @@ class TestFull:
     def test_a_vendor_nobody_had_trouble_with_is_healthy(self, client, db, vendor_name):
         check = client.get("/api/health", headers=TOKEN).json["checks"][vendor_name]
 
-        assert check == {"status": "healthy", "vendor": "simulated", "inTrouble": 0}
+        assert check.items() >= {"status": "healthy", "vendor": "simulated", "inTrouble": 0}.items()
 
     def test_tradingviews_trouble_shows_by_what_our_rows_saw_of_it(self, client, db):
         store = vendor()
@@ -175,6 +192,44 @@ class TestFull:
         check = client.get("/api/health", headers=TOKEN).json["checks"]["tradingview"]
 
         assert (check["status"], check["inTrouble"]) == ("degraded", 6)
+
+    def test_tradingviews_last_call_is_shown_in_place_of_a_probe(self, client, db):
+        vendor()
+        entitled(named(alice(), "Anna"), lifetime())
+        assert client.get("/api/health", headers=TOKEN).json["checks"]["tradingview"]["lastCall"] is None
+        work("provisioning")
+        made = count(VendorCall)
+
+        call = client.get("/api/health", headers=TOKEN).json["checks"]["tradingview"]["lastCall"]
+
+        assert (call["op"], call["outcome"]) == ("has_access", "answered")
+        assert count(VendorCall) == made, "a question from outside asks no vendor"
+
+    def test_the_circuit_and_the_incident_are_told_and_leave_the_store_degraded(self, client, db):
+        sam()
+        for _ in range(control.FAILURES_OPEN):
+            in_a_transaction(lambda: control.note_failure("HTTP 502"))
+        check = client.get("/api/health", headers=TOKEN).json["checks"]["provisioning"]
+        assert check["status"] == "degraded"
+        assert check["circuit"]["open"]
+        assert check["circuit"]["nextCanary"] > check["circuit"]["since"]
+
+        in_a_transaction(lambda: control.refuse_session("HTTP 401", credential_id=None))
+        check = client.get("/api/health", headers=TOKEN).json["checks"]["provisioning"]
+        assert (check["status"], check["switch"], check["circuit"]["open"]) == ("degraded", "MANUAL", False)
+        assert check["incident"]["refusals"] == 1
+        assert client.get("/api/health").json["checks"]["provisioning"] == {"status": "degraded"}
+
+    def test_the_age_of_the_credentials_is_told_and_nothing_of_them(self, client, db):
+        aged = time_source.now() - timedelta(days=8)
+        database.session.add(
+            TradingViewCredential(key_id="k1", sealed=b"sealed", entered_by="user:7", validated_at=aged)
+        )
+        database.session.commit()
+
+        check = client.get("/api/health", headers=TOKEN).json["checks"]["provisioning"]
+
+        assert check["credentials"] == {"ageDays": 8, "key": "lost"}
 
     def test_a_dead_database_leaves_what_can_still_be_asked(self, lost_house):
         answer = lost_house.test_client().get("/api/health")

@@ -1,4 +1,4 @@
-"""Each invariant, broken once on purpose: a guard that never barks guards nothing."""
+"""Each invariant, broken on purpose: a guard that never barks guards nothing, and one that always barks neither."""
 
 from __future__ import annotations
 
@@ -8,17 +8,35 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from sts_app.billing.models import Purchase, WebhookEvent
 from sts_app.billing.services import open_purchase
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
-from sts_app.emails.models import EmailMessage
 from sts_app.ops.invariants import INVARIANTS, broken
-from sts_app.provisioning import engine, services
-from sts_app.provisioning.models import Entitlement, Grant, ManualTask, ProvisioningAttempt, TradingViewName
-from tests.builders import alice, entitled, event, in_a_transaction, lifetime, named, stopped_clock, vendor, work
-
-LONG_AGO = timedelta(minutes=6)
+from sts_app.provisioning import control, engine, names, services, simulated, tradingview, worklist
+from sts_app.provisioning.calling import call
+from sts_app.provisioning.models import (
+    Grant,
+    ManualTask,
+    ProvisioningAttempt,
+    ReconciliationRun,
+    TradingViewCredential,
+)
+from sts_app.provisioning.rules import Switch
+from sts_app.provisioning.simulated import Fault, behave, misbehave
+from tests.builders import (
+    alice,
+    bob,
+    entitled,
+    grants,
+    in_a_transaction,
+    lifetime,
+    named,
+    person,
+    stopped_clock,
+    vendor,
+    work,
+)
+from tests.ops.corruptions import CORRUPTIONS, first
 
 
 @pytest.fixture(autouse=True)
@@ -28,234 +46,143 @@ def clock():
 
 
 @pytest.fixture
-def store(db):
-    """Alice has paid and has her six strategies; one letter waits."""
-    vendor()
-    plan = lifetime()
-    user = named(alice(), "Anna")
+def sound(db, clock):
+    """A small world in which much has happened and all is well.
+
+    Alice has what she paid for, Carol was refunded, Bob changes his name while nobody can be read,
+    and of Dora's strategies, which TradingView refused, a person has some, gave one up and did one.
+    """
+    store, plan = vendor(), lifetime()
+    paid(named(alice(), "Anna"), plan)
+    carols = paid(named(person("carol@customers.example"), "Carol"), plan)
+    work("provisioning", "emails")
+    carols.status = "REFUNDED"
+    source = f"purchase:{carols.id}"
+    in_a_transaction(lambda: services.end_entitlement(source, because="it was refunded", actor="system"))
+    work("provisioning")
+
+    in_a_transaction(lambda: control.refuse_session("HTTP 401", credential_id=None))
+    in_a_transaction(lambda: control.session_restored(actor="user:7", because="new ones"))
+    clock.shift(timedelta(minutes=1))
+    dora = named(person("dora@customers.example"), "Dora")
+    entitled(dora, plan, "gift:dora")
+    misbehave(store, Fault.REFUSE, times=100)
+    while {grant.state for grant in grants("Dora")} != {"with_staff"}:
+        clock.shift(timedelta(hours=1))
+        work("provisioning")
+    behave(store)
+    done, cannot, *_ = [task.task_id for task in worklist.open_tasks(10)]
+    in_a_transaction(lambda: worklist.cannot(cannot, "user:7", reason="it is banned there"))
+
+    bob_ = named(bob(), "Bobby")
+    entitled(bob_, plan, "gift:bob")
+    work("provisioning")
+    misbehave(store, Fault.READS_FAIL)
+    in_a_transaction(lambda: names.set_name(bob_, "Bobby2", verified=True))
+    work("provisioning", "emails")
+
+    in_a_transaction(lambda: worklist.done(done, "user:7"))
+    for retired in (time_source.now(), None):
+        row = TradingViewCredential(
+            key_id="k1", sealed=b"", entered_by="user:7", validated_at=time_source.now(), retired_at=retired
+        )
+        database.session.add(row)
+    database.session.add(ReconciliationRun(source="daily", actor="system", dry_run=True, state="complete", counts={}))
+    database.session.commit()
+
+
+def paid(user, plan):
     purchase = open_purchase(user, plan)
     purchase.status = "COMPLETED"
     entitled(user, plan, f"purchase:{purchase.id}")
-    work("provisioning", "emails")
-    return user
+    return purchase
 
 
-def execute(statement) -> None:
-    database.session.execute(sa.text(statement) if isinstance(statement, str) else statement)
+def execute(statement: str) -> None:
+    values = {
+        "now": time_source.now(),
+        "long_ago": time_source.now() - timedelta(minutes=30),
+        "days_ago": time_source.now() - timedelta(days=2),
+    }
+    given = {name: value for name, value in values.items() if f":{name}" in statement}
+    found = database.session.execute(sa.text(statement), given)
+    assert found.rowcount != 0, f"this changes nothing: {statement}"
 
 
-def update(model, **values) -> None:
-    execute(sa.update(model).values(**values).execution_options(synchronize_session=False))
-
-
-def first_grant(**values) -> None:
-    smallest = sa.select(sa.func.min(Grant.id)).scalar_subquery()
-    execute(sa.update(Grant).where(Grant.id == smallest).values(**values).execution_options(synchronize_session=False))
-
-
-def completed_without_entitlement() -> None:
-    update(Entitlement, source="gift:9")
-
-
-def refunded_that_entitles() -> None:
-    update(Purchase, status="REFUNDED")
-
-
-def desired_without_a_row() -> None:
-    smallest = "(SELECT min(id) FROM grants)"
-    for table in ("provisioning_attempt", "provisioning_job"):
-        execute(f"DELETE FROM {table} WHERE grant_id = {smallest}")
-    execute(f"DELETE FROM grants WHERE id = {smallest}")
-
-
-def desired_with_a_row_that_stands_still() -> None:
-    first_grant(state="pending", next_attempt_at=None)
-
-
-def desired_with_staff_and_no_task() -> None:
-    first_grant(state="with_staff")
-
-
-def verified_without_evidence() -> None:
-    first_grant(evidence=None)
-
-
-def verified_by_old_evidence() -> None:
-    first_grant(verified_at=time_source.now() - timedelta(days=1))
-
-
-def absent_without_evidence() -> None:
-    first_grant(wanted=False, state="absent", absent_at=None)
-    update(Entitlement, ends_at=time_source.now())
-    update(Purchase, status="REFUNDED")
-
-
-def unwanted_and_left() -> None:
-    first_grant(wanted=False, state="verified")
-
-
-def wanted_after_the_end() -> None:
-    update(Entitlement, ends_at=time_source.now())
-
-
-def two_calls_in_flight() -> None:
-    execute("DROP INDEX uq_provisioning_attempt_in_flight")
-    first = database.session.scalars(sa.select(ProvisioningAttempt).limit(1)).one()
-    first_grant(lease_token="lease", leased_until=time_source.now())
-    for _ in range(2):
-        database.session.add(
-            ProvisioningAttempt(grant_id=first.grant_id, job_id=first.job_id, lease_token="lease", wanted=True)
-        )
-
-
-def open_attempt_without_lease() -> None:
-    execute("UPDATE provisioning_attempt SET finished_at = NULL WHERE id = (SELECT min(id) FROM provisioning_attempt)")
-
-
-def two_open_purchases() -> None:
-    execute("DROP INDEX uq_purchase_open")
-    user = database.session.scalars(sa.select(TradingViewName)).one().user_id
-    plan = database.session.scalars(sa.select(Purchase)).one().plan_id
-    for number in range(2):
-        database.session.add(
-            Purchase(
-                ref=f"pur_{number}",
-                user_id=user,
-                plan_id=plan,
-                amount_cents=9900,
-                currency="usd",
-                checkout_request={},
-                checkout_expires_at=time_source.now(),
-            )
-        )
-
-
-def a_name_without_a_successor() -> None:
-    execute("UPDATE tradingview_name SET replaced_at = now()")
-
-
-def a_letter_twice() -> None:
-    execute("ALTER TABLE email_message DROP CONSTRAINT uq_email_message_key")
-    columns = [c.name for c in EmailMessage.__table__.columns if c.name != "id"]
-    names = ", ".join(columns)
-    execute(f"INSERT INTO email_message ({names}) SELECT {names} FROM email_message LIMIT 1")
-
-
-def a_secret_kept() -> None:
-    execute("ALTER TABLE email_message DROP CONSTRAINT ck_email_message_secret_blank_when_done")
-    update(EmailMessage, secret=True)
-
-
-def an_old_lease() -> None:
-    first_grant(lease_token="lease", leased_until=time_source.now() - LONG_AGO)
-
-
-def an_old_lease_on_a_purchase() -> None:
-    update(Purchase, lease_token="lease", leased_until=time_source.now() - LONG_AGO)
-
-
-def an_overdue_grant() -> None:
-    first_grant(next_attempt_at=time_source.now() - LONG_AGO)
-
-
-def an_overdue_letter() -> None:
-    update(EmailMessage, state="queued", sent_at=None, next_attempt_at=time_source.now() - LONG_AGO)
-
-
-def _take_in() -> None:
-    payload = event()
-    database.session.add(
-        WebhookEvent(
-            source="stripe",
-            external_id="evt_1",
-            type=payload["type"],
-            live=False,
-            occurred_at=time_source.now(),
-            payload=payload,
-            next_attempt_at=time_source.now(),
-        )
-    )
-    database.session.flush()
-
-
-def an_overdue_event() -> None:
-    _take_in()
-    update(WebhookEvent, next_attempt_at=time_source.now() - LONG_AGO, tries=1)
-
-
-def an_event_nobody_looks_at() -> None:
-    _take_in()
-    update(WebhookEvent, next_attempt_at=None)
-
-
-def an_event_never_tried() -> None:
-    _take_in()
-    update(WebhookEvent, created_at=time_source.now() - LONG_AGO)
-
-
-BREAKS: list[tuple[str, Callable[[], None]]] = [
-    ("no completed purchase without its entitlement", completed_without_entitlement),
-    ("no refunded purchase that still entitles", refunded_that_entitles),
-    (
-        "no desired pair without a grant row that is moving, verified, or waiting for a named person",
-        desired_without_a_row,
-    ),
-    (
-        "no desired pair without a grant row that is moving, verified, or waiting for a named person",
-        desired_with_a_row_that_stands_still,
-    ),
-    (
-        "no desired pair without a grant row that is moving, verified, or waiting for a named person",
-        desired_with_staff_and_no_task,
-    ),
-    ("no verified access without evidence newer than its last grant", verified_without_evidence),
-    ("no verified access without evidence newer than its last grant", verified_by_old_evidence),
-    ("no absent pair without evidence, unless nothing was ever sent for it", absent_without_evidence),
-    ("no unwanted pair that is neither being revoked, with a person, nor absent", unwanted_and_left),
-    ("no pair that keeps being wanted after its entitlements ended", wanted_after_the_end),
-    ("no two calls in flight for one pair", two_calls_in_flight),
-    ("no open attempt without its lease", open_attempt_without_lease),
-    ("no two open purchases of one plan per person", two_open_purchases),
-    ("no name still held by somebody who has no current one", a_name_without_a_successor),
-    ("no letter written twice under one key", a_letter_twice),
-    ("no secret letter kept after it was sent", a_secret_kept),
-    ("no lease older than its length", an_old_lease),
-    ("no lease older than its length", an_old_lease_on_a_purchase),
-    ("no due row older than five minutes", an_overdue_grant),
-    ("no due row older than five minutes", an_overdue_letter),
-    ("no due row older than five minutes", an_overdue_event),
-    ("no stored event unhandled without an end state", an_event_nobody_looks_at),
-    ("no stored event unhandled without an end state", an_event_never_tried),
-]
+def test_a_sound_world_breaks_none(sound):
+    assert broken(database.session.connection()) == {}
 
 
 @pytest.mark.breaks_invariants
-@pytest.mark.parametrize(("name", "break_it"), BREAKS, ids=[deed.__name__ for _, deed in BREAKS])
-def test_it_is_noticed(store, name, break_it):
-    assert broken(database.session.connection()) == {}
+@pytest.mark.parametrize("corruption", CORRUPTIONS, ids=[each.deed.replace(" ", "_") for each in CORRUPTIONS])
+def test_it_is_noticed(sound, corruption):
+    for statement in corruption.loosen:
+        database.session.execute(sa.text(statement))
+    execute(corruption.sql)
 
-    break_it()
-    database.session.flush()
-
-    assert name in broken(database.session.connection())
-
-
-def test_every_invariant_is_broken_by_some_test():
-    assert {name for name, _ in BREAKS} == {invariant.name for invariant in INVARIANTS}
+    assert corruption.invariant in broken(database.session.connection())
 
 
-def test_what_needs_workers_is_not_asked_while_there_are_none(store):
-    an_overdue_grant()
+def test_there_are_enough_of_them_and_every_invariant_is_broken_by_one():
+    assert len(CORRUPTIONS) >= 30
+    assert {each.invariant for each in CORRUPTIONS} == {invariant.name for invariant in INVARIANTS}
+
+
+@pytest.mark.breaks_invariants
+def test_what_needs_workers_is_not_asked_while_there_are_none(sound):
+    execute("UPDATE reconciliation_run SET state = 'running', created_at = :long_ago")
 
     assert broken(database.session.connection(), workers_alive=False) == {}
 
 
-def test_the_present_may_be_given(store):
+@pytest.mark.breaks_invariants
+def test_the_present_may_be_given(sound):
+    execute("UPDATE reconciliation_run SET state = 'running', created_at = :now")
     later = time_source.now() + timedelta(hours=1)
-    first_grant(next_attempt_at=time_source.now())
+    late = "no reconciliation under way for longer than it may take"
 
-    assert "no due row older than five minutes" in broken(database.session.connection(), now=later)
+    assert late in broken(database.session.connection(), now=later)
     assert broken(database.session.connection()) == {}
+
+
+class TestWhatIsNoFault:
+    def test_a_clock_half_a_minute_behind_the_one_that_wrote(self, sound):
+        ahead = time_source.now() - timedelta(seconds=30)
+
+        assert broken(database.session.connection(), now=ahead) == {}
+
+    def test_an_end_by_its_date_before_the_next_sweep(self, sound, clock):
+        user = named(person("eve@customers.example"), "Evelyn")
+        plan = lifetime()
+        soon = time_source.now() + timedelta(seconds=90)
+        in_a_transaction(lambda: services.gift(user, plan, reason="a friend", ends_at=soon, actor="user:7"))
+
+        assert broken(database.session.connection(), now=soon + timedelta(seconds=50)) == {}
+
+    def test_a_strategy_that_is_moved_before_the_next_sweep(self, sound, clock):
+        clock.shift(timedelta(seconds=1))
+        execute("UPDATE strategy SET script_id = 'PUB;another', updated_at = :now WHERE slug = 'nq-power-hour'")
+        execute(
+            "INSERT INTO former_script (strategy_id, script_id, created_at) "
+            "SELECT id, 'PUB;nq_power_hour_005', :now FROM strategy WHERE slug = 'nq-power-hour'"
+        )
+
+        assert broken(database.session.connection()) == {}
+
+    @pytest.mark.parametrize(
+        "held_up",
+        [
+            "UPDATE provisioning_control SET switch = 'DISABLED'",
+            "UPDATE provisioning_control SET circuit_opened_at = :now, canary_at = :now",
+            "UPDATE pace_bucket SET held_until = :now",
+        ],
+    )
+    def test_work_that_waits_because_nothing_may_be_tried(self, sound, held_up):
+        execute(f"UPDATE grants SET next_attempt_at = :long_ago WHERE {first('bobby2')}")
+        execute("UPDATE provisioning_attempt SET created_at = :long_ago")
+        execute(held_up)
+
+        assert broken(database.session.connection()) == {}
 
 
 class TestOnTheWay:
@@ -264,21 +191,22 @@ class TestOnTheWay:
     def held(self) -> bool:
         return broken(database.session.connection(), workers_alive=False) == {}
 
+    def steps(self, *deeds: Callable[[], object]) -> None:
+        for number, deed in enumerate(deeds):
+            in_a_transaction(deed)
+            assert self.held(), number
+
     def test_of_a_grant_a_refund_and_a_second_purchase(self, db, clock):
         vendor()
         plan, user = lifetime(), named(alice(), "Anna")
-        entitled(user, plan, "gift:1")
-        assert self.held()
+        self.steps(lambda: entitled(user, plan, "gift:1"))
         claimed = in_a_transaction(engine.claim_next)
-        assert self.held()
-        in_a_transaction(lambda: services.end_entitlement("gift:1", because="over", actor="system"))
-        assert self.held()
-        in_a_transaction(lambda: engine.settle(claimed, engine.call(engine_adapter(), claimed)))
-        assert self.held()
-        in_a_transaction(lambda: entitled(user, plan, "gift:2"))
-        assert self.held()
-        in_a_transaction(lambda: services.set_name(user, "Anna2", verified=True))
-        assert self.held()
+        self.steps(
+            lambda: services.end_entitlement("gift:1", because="over", actor="system"),
+            lambda: engine.settle(claimed, call(tradingview(), claimed)),
+            lambda: entitled(user, plan, "gift:2"),
+            lambda: names.set_name(user, "Anna2", verified=True),
+        )
         work("provisioning")
         assert self.held()
 
@@ -287,14 +215,44 @@ class TestOnTheWay:
         entitled(named(alice(), "Anna"), lifetime())
         for _ in range(3):
             in_a_transaction(engine.claim_next)
+            assert self.held()
             clock.shift(timedelta(hours=1))
         in_a_transaction(engine.claim_next)
 
         assert database.session.scalar(sa.select(sa.func.count()).select_from(ManualTask)) == 6
         assert self.held()
 
+    def test_of_a_pair_that_is_given_up_tried_again_and_done_by_hand(self, db, clock):
+        store = vendor()
+        entitled(named(alice(), "Anna"), lifetime())
+        self.steps(lambda: control.set_switch(Switch.MANUAL, actor="user:7", because="a test"))
+        work("provisioning")
+        [task, *_] = worklist.open_tasks(1)
+        self.steps(
+            lambda: worklist.cannot(task.task_id, "user:7", reason="it is banned there"),
+            lambda: worklist.retry(task.grant_id, "user:7"),
+        )
+        work("provisioning")
+        again = next(each for each in worklist.open_tasks(10) if each.grant_id == task.grant_id)
+        simulated.give(store, again.name, again.script_id)
+        self.steps(lambda: worklist.done(again.task_id, "user:7"))
+        work("provisioning")
+        self.steps(lambda: control.set_switch(Switch.AUTO, actor="user:7", because="a test"))
+        work("provisioning")
 
-def engine_adapter():
-    from sts_app.provisioning import tradingview
+        assert {grant.state for grant in grants()} == {"verified"}
 
-    return tradingview()
+    def test_of_an_incident_and_of_a_circuit(self, db, clock):
+        vendor()
+        user = named(alice(), "Anna")
+        self.steps(
+            lambda: entitled(user, lifetime(), "gift:1"),
+            lambda: control.refuse_session("HTTP 401", credential_id=None),
+            lambda: control.set_switch(Switch.DISABLED, actor="user:7", because="a test"),
+            lambda: control.session_restored(actor="user:7", because="new ones"),
+            lambda: control.set_switch(Switch.AUTO, actor="user:7", because="a test"),
+            lambda: [control.note_failure("HTTP 502") for _ in range(control.FAILURES_OPEN)],
+            control.close_circuit,
+        )
+        assert database.session.scalar(sa.select(sa.func.count()).select_from(ProvisioningAttempt)) == 0
+        assert database.session.scalar(sa.select(sa.func.count()).select_from(Grant)) == 6

@@ -96,7 +96,7 @@ class TestSettings:
         first = named_or_default({}, folder=tmp_path, port=5000)
         second = named_or_default({}, folder=tmp_path, port=5000)
 
-        names = ("SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "HEALTH_TOKEN")
+        names = ("SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "CREDENTIAL_ENCRYPTION_KEY", "HEALTH_TOKEN")
         assert [first[name] for name in names] == [second[name] for name in names]
         assert (tmp_path / "local.env").stat().st_mode & 0o077 == 0
 

@@ -1,10 +1,53 @@
-"""How often a page that waits asks again."""
+"""The customer's own page: how often it asks again, what it says of each strategy, and *Recheck*."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from itertools import accumulate
 
-from sts_app.pages.dashboard import poll_after
+import pytest
+from bs4 import BeautifulSoup
+from flask import g
+from flask_login import AnonymousUserMixin
+
+from sts_app.pages.dashboard import poll_after, who_presses
+from sts_app.provisioning import control, simulated
+from sts_app.provisioning.simulated import Fault, misbehave
+from tests.builders import alice, bob, enter, entitled, grants, in_a_transaction, lifetime, named, stopped_clock, work
+from tests.builders import vendor as tradingview
+
+
+@pytest.fixture(autouse=True)
+def clock():
+    with stopped_clock() as traveller:
+        yield traveller
+
+
+@pytest.fixture
+def vendor(db):
+    return tradingview()
+
+
+@pytest.fixture
+def owner(vendor, clock):
+    user = named(alice(), "Anna")
+    entitled(user, lifetime(), "purchase:1")
+    work("provisioning")
+    return user
+
+
+@pytest.fixture
+def visitor(client, owner):
+    enter(client, owner)
+    return client
+
+
+def page_of(visitor) -> BeautifulSoup:
+    return BeautifulSoup(visitor.get("/dashboard").text, "html.parser")
+
+
+def text_of(element) -> str:
+    return " ".join(element.text.split())
 
 
 def test_a_waiting_page_asks_often_at_first_then_ever_more_seldom_and_never_less_than_once_a_minute():
@@ -17,3 +60,102 @@ def test_a_waiting_page_asks_often_at_first_then_ever_more_seldom_and_never_less
 
 def test_a_page_left_open_for_an_hour_asks_less_than_a_hundred_times():
     assert sum(moment <= 3600 for moment in accumulate(map(poll_after, range(1001)))) < 100
+
+
+class TestTheRows:
+    def test_each_says_what_stands_and_when_it_was_read(self, visitor):
+        row = page_of(visitor).find("th", string=lambda text: text and "NQ Power Hour" in text) or page_of(
+            visitor
+        ).find("a", string="NQ Power Hour").find_parent("tr")
+
+        assert "TradingView shows this strategy on your account. Read back 21 Nov 2026, 12:00 UTC." in text_of(
+            row.find_parent("tr") or row
+        )
+
+    def test_each_has_its_history_to_unfold(self, visitor):
+        [history, *others] = page_of(visitor).find_all("details")
+
+        assert len(others) == 5
+        assert text_of(history.summary) == "History of NQ Momentum Alpha"
+        assert [text_of(line) for line in history.find_all("li")] == [
+            "21 Nov 2026, 12:00 UTC TradingView showed it on Anna.",
+            "21 Nov 2026, 12:00 UTC Your payment arrived: it was to be given to Anna.",
+        ]
+
+    def test_news_make_the_history_another_element_and_nothing_new_leaves_it_alone(self, visitor, vendor, clock):
+        def mark() -> str:
+            return page_of(visitor).find("details")["id"]
+
+        before = mark()
+        clock.shift(timedelta(minutes=1))
+        assert mark() == before
+
+        visitor.post("/dashboard/recheck")
+        work("provisioning")
+        assert mark() != before
+
+    def test_who_gave_no_name_is_asked_for_it(self, client, db, vendor):
+        user = bob()
+        entitled(user, lifetime(), "gift:1")
+        enter(client, user)
+        page = page_of(client)
+
+        assert "We do not know your TradingView name" in page.main.text
+        assert page.main.find("a", href="/onboarding", string=lambda text: "Enter your TradingView name" in text)
+
+
+class TestRecheck:
+    def test_makes_everything_due_and_says_what_happens(self, visitor, owner):
+        answer = visitor.post("/dashboard/recheck", follow_redirects=True)
+
+        assert "We are asking TradingView again. This page shows what it says." in answer.text
+        assert {grant.next_attempt_at is not None for grant in grants()} == {True}
+
+    def test_has_the_page_look_again_until_it_is_read(self, visitor):
+        visitor.post("/dashboard/recheck")
+        assert "hx-get" in page_of(visitor).find(id="standing").decode()
+
+        work("provisioning")
+        assert "hx-get" not in page_of(visitor).find(id="standing").decode()
+
+    def test_finds_what_tradingview_lost(self, visitor, vendor):
+        for held in simulated.holdings(vendor):
+            simulated.take(vendor, held.username, held.script_id)
+        visitor.post("/dashboard/recheck")
+        misbehave(vendor, Fault.FAIL)
+        work("provisioning")
+
+        assert "TradingView did not answer properly." in page_of(visitor).main.text
+
+    def test_does_no_harm_however_often_it_is_pressed(self, visitor):
+        for _ in range(3):
+            visitor.post("/dashboard/recheck")
+            work("provisioning")
+
+        assert {grant.state for grant in grants()} == {"verified"}
+
+    def test_says_what_is_true_while_tradingview_does_not_answer(self, visitor):
+        in_a_transaction(lambda: [control.note_failure("HTTP 502") for _ in range(control.FAILURES_OPEN)])
+
+        answer = visitor.post("/dashboard/recheck", follow_redirects=True)
+
+        assert "TradingView does not answer at the moment." in answer.text
+
+    def test_is_for_the_one_who_presses_alone(self, visitor, owner, clock):
+        entitled(named(bob(), "Bobby"), lifetime(), "purchase:2")
+        work("provisioning")
+
+        visitor.post("/dashboard/recheck")
+
+        assert {grant.name_key for grant in grants() if grant.next_attempt_at is not None} == {"anna"}
+
+    def test_is_shut_to_strangers_and_to_other_pages(self, app, visitor):
+        assert visitor.post("/dashboard/recheck", csrf=False).status_code == 400
+        assert app.test_client().post("/dashboard/recheck").location.startswith("/sign-in")
+
+    def test_is_counted_by_person_and_for_a_stranger_by_address(self, app, owner):
+        with app.test_request_context(environ_base={"REMOTE_ADDR": "198.51.100.7"}):
+            g._login_user = owner
+            assert who_presses() == f"user:{owner.id}"
+            g._login_user = AnonymousUserMixin()
+            assert who_presses() == "198.51.100.7"

@@ -5,6 +5,8 @@ import pytest
 from bs4 import BeautifulSoup
 
 from sts_app.catalog.services import seed_catalog
+from sts_app.provisioning.control import set_switch
+from sts_app.provisioning.rules import Switch
 
 PUBLIC = (
     "/",
@@ -129,6 +131,17 @@ def test_the_search_answers_htmx_with_its_block(visitor):
 
     assert answer.text.strip().startswith('<div id="results"')
     assert "HX-Request" in answer.headers["Vary"]
+
+
+def test_while_sales_are_paused_the_price_stands_without_its_button(visitor, soup, db):
+    set_switch(Switch.DISABLED, actor="user:1", because="test")
+    db.session.commit()
+
+    page = soup("/pricing").main
+
+    assert "Sales are paused at the moment" in page.text
+    assert "$99.00" in page.text
+    assert not page.find("form", action="/checkout")
 
 
 def test_a_search_is_shown_as_text(visitor):

@@ -11,11 +11,13 @@ from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.db import transaction
 from sts_app.core.queue import WakeUp, drop_staged, staged_wake_ups
-from sts_app.provisioning import engine, queries, services, tradingview
+from sts_app.provisioning import control, engine, queries, services, tradingview
 from sts_app.provisioning.gateway import AccessFact, NeedsCustomer, ScriptAnswer
 from sts_app.provisioning.models import ManualTask, ProvisioningAttempt, ProvisioningJob
+from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
 from tests.builders import (
+    by_hand,
     count,
     entitled,
     grants,
@@ -26,6 +28,7 @@ from tests.builders import (
     look_over,
     named,
     strategy,
+    through,
     work,
 )
 
@@ -55,6 +58,10 @@ def waits() -> set[float | None]:
 
 def claim() -> engine.Claim | None:
     return in_a_transaction(engine.claim_next)
+
+
+def switch(to: Switch) -> None:
+    in_a_transaction(lambda: control.set_switch(to, actor="user:1", because="a test says so"))
 
 
 def settle(claimed: engine.Claim, seen) -> None:
@@ -207,7 +214,7 @@ class TestBadDay:
             def grant(self, name, script_ids):
                 return [ScriptAnswer(answer.script_id, "Failure") for answer in self.inner.grant(name, script_ids)]
 
-        monkeypatch.setitem(app.extensions, "sts_tradingview", Modest())
+        through(monkeypatch, Modest())
 
         work("provisioning")
 
@@ -278,20 +285,6 @@ class TestBadDay:
         assert states() == {"verified"}
         assert count(ManualTask) == 0
 
-    def test_a_refused_session_consumes_nothing_and_staff_hear_once_a_day(self, bought, vendor, clock):
-        misbehave(vendor, Fault.DEAD_SESSION)
-
-        for _ in range(3):
-            work("provisioning")
-            assert waits() == {600}
-            clock.shift(timedelta(minutes=10))
-
-        assert {(g.state, g.failed_tries, g.spent_tries) for g in grants()} == {("pending", 0, 0)}
-        assert kinds() == ["admin_session_refused"]
-        behave(vendor)
-        work("provisioning")
-        assert states() == {"verified"}
-
     def test_an_unknown_name_asks_the_customer_and_is_left_alone(self, bought, vendor, clock):
         misbehave(vendor, Fault.UNKNOWN)
 
@@ -317,7 +310,7 @@ class TestBadDay:
                 until = time_source.now() + timedelta(days=7)
                 return [AccessFact(script, has_access=True, expires_at=until) for script in script_ids]
 
-        monkeypatch.setitem(app.extensions, "sts_tradingview", Lender())
+        through(monkeypatch, Lender())
 
         work("provisioning")
 
@@ -329,7 +322,7 @@ class TestBadDay:
             def grant(self, name, script_ids):
                 raise NeedsCustomer("grant: 404")
 
-        monkeypatch.setitem(app.extensions, "sts_tradingview", Lost())
+        through(monkeypatch, Lost())
 
         work("provisioning")
 
@@ -356,7 +349,7 @@ class TestBadDay:
 
         work("provisioning")
         in_a_transaction(lambda: services.end_entitlement("purchase:1", because="refund", actor="test"))
-        monkeypatch.setitem(app.extensions, "sts_tradingview", Silent())
+        through(monkeypatch, Silent())
 
         work("provisioning")
 
@@ -366,7 +359,7 @@ class TestBadDay:
 
 class TestPartialResults:
     def test_each_script_has_its_own_end(self, app, bought, vendor, monkeypatch):
-        monkeypatch.setitem(app.extensions, "sts_tradingview", Refusing("PUB;nq_power_hour_005"))
+        through(monkeypatch, Refusing("PUB;nq_power_hour_005"))
 
         work("provisioning")
 
@@ -377,7 +370,7 @@ class TestPartialResults:
 
     def test_only_what_is_missing_is_asked_for_again(self, app, bought, vendor, clock, monkeypatch):
         choosy = Refusing("PUB;nq_power_hour_005")
-        monkeypatch.setitem(app.extensions, "sts_tradingview", choosy)
+        through(monkeypatch, choosy)
         work("provisioning")
         choosy.scripts = ()
         choosy.asked.clear()
@@ -393,7 +386,7 @@ class TestPartialResults:
             def has_access(self, name, script_ids):
                 return self.inner.has_access(name, script_ids)[1:]
 
-        monkeypatch.setitem(app.extensions, "sts_tradingview", Forgetful())
+        through(monkeypatch, Forgetful())
 
         work("provisioning")
 
@@ -605,8 +598,8 @@ class TestTakeOver:
 
 class TestManualMode:
     @pytest.fixture(autouse=True)
-    def by_hand(self, app, monkeypatch):
-        monkeypatch.setitem(app.extensions, "sts_tradingview", None)
+    def without_a_way(self, app, db, monkeypatch):
+        by_hand(monkeypatch)
 
     def test_everything_due_becomes_a_persons_work_and_one_letter(self, bought):
         work("provisioning")
@@ -625,7 +618,6 @@ class TestManualMode:
 
         rows = queries.access_of(bought.id, time_source.now())
         assert {row.state for row in rows} == {"Pending"}
-        assert "A person is on it" in rows[0].words
 
     def test_a_refund_is_a_persons_work_too(self, bought):
         work("provisioning")
@@ -647,43 +639,6 @@ class TestManualMode:
         assert kinds() == ["admin_manual_task", "admin_manual_task"]
 
 
-class TestWords:
-    """What the dashboard says of a pair that is on its way."""
-
-    def test_before_the_first_try(self, bought):
-        assert "We are asking TradingView now" in self.words(bought)
-
-    def test_between_two_tries_it_names_the_next_one(self, bought, vendor):
-        misbehave(vendor, Fault.FAIL)
-        work("provisioning")
-
-        assert "We try again at 21 Nov 2026, 12:00 UTC" in self.words(bought)
-
-    def test_when_the_next_try_is_due(self, bought, vendor, clock):
-        misbehave(vendor, Fault.FAIL)
-        work("provisioning")
-        clock.shift(timedelta(seconds=30))
-
-        assert "We are trying again now" in self.words(bought)
-
-    def test_when_it_is_there(self, bought, vendor):
-        work("provisioning")
-
-        assert self.words(bought) == "TradingView shows this strategy on your account."
-
-    def test_when_it_is_going_and_gone(self, bought, vendor):
-        work("provisioning")
-        services.end_entitlement("purchase:1", because="refund", actor="system")
-        assert self.words(bought) == "Access is being removed at TradingView."
-
-        work("provisioning")
-        assert self.words(bought) == "Access has ended."
-
-    def words(self, user) -> str:
-        [words] = {row.words for row in queries.access_of(user.id, time_source.now())}
-        return words
-
-
 class TestTheWayBackFromManualMode:
     @pytest.fixture
     def lease(self, app) -> timedelta:
@@ -692,19 +647,24 @@ class TestTheWayBackFromManualMode:
     def test_a_call_left_open_by_a_dead_worker_does_not_block_the_way_back(self, app, bought, vendor, clock, lease):
         claim()
         clock.shift(lease)
+        switch(Switch.MANUAL)
         engine.hand_over_due()
         assert states() == {"with_staff"}
 
+        switch(Switch.AUTO)
         in_a_transaction(lambda: services.end_entitlement("purchase:1", because="refund", actor="test"))
         work("provisioning")
 
         assert states() == {"absent"}
 
-    def test_what_was_only_to_be_read_once_more_is_no_work_for_a_person(self, bought, vendor, clock, lease):
+    def test_what_was_only_to_be_read_once_more_is_no_work_for_a_person(
+        self, bought, vendor, clock, lease, monkeypatch
+    ):
         claim()
         clock.shift(lease)
         work("provisioning")
         clock.shift(lease)
+        by_hand(monkeypatch)
 
         engine.hand_over_due()
 

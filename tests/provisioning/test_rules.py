@@ -121,8 +121,8 @@ class TestAttempts:
         step = next_step(before, SESSION, POLICY)
 
         assert (step.failed_tries, step.spent_tries, step.lost_claims) == (2, 1, 1)
-        assert (step.state, step.after) == (GrantState.PENDING, timedelta(minutes=10))
-        assert step.tell == {Tell.STAFF_SESSION}
+        assert (step.state, step.after) == (GrantState.PENDING, timedelta(0))
+        assert step.tell == frozenset()
 
     def test_a_lost_claim_is_worked_again_at_once_and_the_third_goes_to_staff(self):
         steps = life(LOST, LOST, LOST)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
 import sqlalchemy as sa
 
 from sts_app.audit.models import AuditLog
@@ -10,12 +9,11 @@ from sts_app.catalog.models import Plan, StrategyStatus
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.queue import WakeUp, drop_staged, staged_wake_ups
-from sts_app.provisioning import queries, services
-from sts_app.provisioning.gateway import NeedsCustomer, NeedsStaff, TryLater
+from sts_app.provisioning import cycles, queries, services
 from sts_app.provisioning.models import Entitlement, Grant, ManualTask, ProvisioningJob
-from sts_app.provisioning.services import NameOutcome, NameTaken, Priority
-from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
-from tests.builders import count, entitled, grants, holders, kinds, letters, look_over, named, strategy, work
+from sts_app.provisioning.rules import Priority, TaskKind
+from sts_app.provisioning.simulated import Fault, calls, misbehave
+from tests.builders import count, entitled, grants, holders, kinds, letters, look_over, named, strategy, through, work
 
 NOW_WAKE = WakeUp("provisioning.work", timedelta(0))
 
@@ -214,165 +212,6 @@ def strategy_of(grant):
     return database.session.get_one(Strategy, grant.strategy_id)
 
 
-class TestSetName:
-    def test_a_name_of_another_account_is_taken_ignoring_case(self, alice, bob, vendor):
-        with pytest.raises(NameTaken):
-            services.set_name(bob, "aNNA", verified=True)
-
-        assert queries.current_name(bob.id) is None
-        assert queries.current_name(alice.id).spelling == "Anna"
-
-    def test_a_name_refused_keeps_the_one_before(self, alice, bob, vendor):
-        named(bob, "Bobby")
-        database.session.commit()
-
-        with pytest.raises(NameTaken):
-            services.set_name(bob, "anna", verified=True)
-        database.session.rollback()
-
-        assert queries.current_name(bob.id).spelling == "Bobby"
-
-    def test_the_same_name_twice_is_once_and_takes_the_better_spelling(self, alice, plan, vendor):
-        entitled(alice, plan)
-
-        first = queries.current_name(alice.id)
-        second = services.set_name(alice, "ANNA", verified=True)
-
-        assert second.id == first.id
-        assert second.spelling == "ANNA"
-        assert len(grants()) == 6
-
-    def test_an_unverified_name_becomes_verified_later(self, bob, vendor):
-        services.set_name(bob, "bobby", verified=False)
-        assert queries.current_name(bob.id).verified_at is None
-
-        services.set_name(bob, "Bobby", verified=True)
-
-        assert queries.current_name(bob.id).verified_at == time_source.now()
-
-    def test_the_old_name_keeps_access_until_the_new_one_has_it(self, alice, plan, vendor):
-        entitled(alice, plan)
-        work("provisioning")
-
-        services.set_name(alice, "Anna2", verified=True)
-
-        assert {(g.name_key, g.state) for g in grants()} == {("anna", "verified"), ("anna2", "pending")}
-        assert {name for name, _ in holders()} == {"Anna"}
-        work("provisioning")
-        assert {(g.name_key, g.state) for g in grants()} == {("anna", "absent"), ("anna2", "verified")}
-        assert {name for name, _ in holders()} == {"Anna2"}
-        assert len(holders()) == 6
-
-    def test_a_change_of_name_is_silent(self, alice, plan, vendor):
-        entitled(alice, plan)
-        work("provisioning")
-        before = len(letters())
-
-        services.set_name(alice, "Anna2", verified=True)
-        work("provisioning")
-
-        assert len(letters()) == before
-
-    def test_an_old_name_is_reserved_until_its_access_is_verified_absent(self, alice, bob, plan, vendor):
-        entitled(alice, plan)
-        work("provisioning")
-        services.set_name(alice, "Anna2", verified=True)
-        database.session.commit()
-
-        with pytest.raises(NameTaken):
-            services.set_name(bob, "Anna", verified=True)
-        database.session.rollback()
-
-        work("provisioning")
-        assert services.set_name(bob, "Anna", verified=True).user_id == bob.id
-
-    def test_a_name_that_never_had_access_is_free_at_once(self, alice, bob, vendor):
-        services.set_name(alice, "Anna2", verified=True)
-
-        assert services.set_name(bob, "Anna", verified=True).user_id == bob.id
-
-    def test_going_back_before_the_change_went_through_changes_nothing_at_tradingview(self, alice, plan, vendor):
-        entitled(alice, plan)
-        work("provisioning")
-        sent = calls(vendor)["grant"]
-
-        services.set_name(alice, "Anna2", verified=True)
-        services.set_name(alice, "Anna", verified=True)
-        work("provisioning")
-
-        assert {(g.name_key, g.state) for g in grants()} == {("anna", "verified"), ("anna2", "absent")}
-        assert calls(vendor)["grant"] == sent
-
-    def test_a_change_to_an_unknown_name_keeps_the_old_one_working(self, alice, plan, vendor):
-        entitled(alice, plan)
-        work("provisioning")
-
-        services.set_name(alice, "unknown_anna", verified=False)
-        work("provisioning")
-
-        assert {(g.name_key, g.state) for g in grants()} == {("anna", "verified"), ("unknown_anna", "needs_customer")}
-        assert {name for name, _ in holders()} == {"Anna"}
-        assert kinds().count("access_failed") == 1
-
-    def test_a_corrected_name_is_served(self, alice, plan, vendor):
-        services.set_name(alice, "unknown_anna", verified=False)
-        entitled(alice, plan)
-        work("provisioning")
-        assert states("unknown_anna") == {"needs_customer"}
-
-        services.set_name(alice, "Anna", verified=True)
-        work("provisioning")
-
-        assert states("anna") == {"verified"}
-        assert states("unknown_anna") == {"absent"}
-
-    @pytest.mark.parametrize("verified", [True, False])
-    def test_confirming_the_name_is_tried_again_whether_or_not_tradingview_answers_now(
-        self, alice, plan, vendor, verified
-    ):
-        entitled(alice, plan)
-        misbehave(vendor, Fault.UNKNOWN)
-        work("provisioning")
-        assert states() == {"needs_customer"}
-        behave(vendor)
-
-        services.set_name(alice, "Anna", verified=verified)
-        work("provisioning")
-
-        assert states() == {"verified"}
-
-
-class TestCheckName:
-    def test_a_known_name_comes_back_in_tradingviews_spelling(self, vendor):
-        assert services.check_name("anna") == services.NameCheck(NameOutcome.VALID, "Anna")
-
-    def test_an_unknown_name_is_unknown(self, vendor):
-        assert services.check_name("unknown_anna").outcome is NameOutcome.UNKNOWN
-
-    @pytest.mark.parametrize(
-        ("trouble", "outcome"),
-        [
-            (TryLater("timeout"), NameOutcome.DOWN),
-            (TryLater("429", after=timedelta(seconds=9)), NameOutcome.BUSY),
-            (NeedsStaff("401"), NameOutcome.DOWN),
-            (NeedsCustomer("no such name"), NameOutcome.UNKNOWN),
-        ],
-    )
-    def test_trouble_is_an_answer_and_no_exception(self, app, vendor, monkeypatch, trouble, outcome):
-        class Troubled:
-            def find_name(self, name: str) -> str | None:
-                raise trouble
-
-        monkeypatch.setitem(app.extensions, "sts_tradingview", Troubled())
-
-        assert services.check_name("anna").outcome is outcome
-
-    def test_manual_mode_cannot_ask(self, app, vendor, monkeypatch):
-        monkeypatch.setitem(app.extensions, "sts_tradingview", None)
-
-        assert services.check_name("anna").outcome is NameOutcome.NOT_CONFIGURED
-
-
 class TestLetters:
     def test_one_letter_when_all_six_stand(self, alice, plan, vendor):
         entitled(alice, plan)
@@ -397,7 +236,7 @@ class TestLetters:
         self, app, alice, plan, vendor, clock, monkeypatch
     ):
         slow = Choosy(vendor, refuses="PUB;nq_power_hour_005")
-        monkeypatch.setitem(app.extensions, "sts_tradingview", slow)
+        through(monkeypatch, slow)
         entitled(alice, plan)
         work("provisioning")
         assert kinds() == []
@@ -463,8 +302,8 @@ class TestTasks:
         entitled(alice, plan)
         [grant, *_] = grants()
 
-        services.open_task(grant, "once")
-        services.open_task(grant, "twice")
+        cycles.open_task(grant, TaskKind.EXHAUSTED, "once")
+        cycles.open_task(grant, TaskKind.EXHAUSTED, "twice")
 
         assert count(ManualTask) == 1
         assert queries.open_tasks() == 1
@@ -472,7 +311,7 @@ class TestTasks:
     def test_a_change_of_mind_closes_the_task(self, alice, plan, vendor):
         entitled(alice, plan)
         [grant, *_] = grants()
-        services.open_task(grant, "a person is needed")
+        cycles.open_task(grant, TaskKind.EXHAUSTED, "a person is needed")
 
         services.end_entitlement("gift:1", because="refund", actor="system")
 

@@ -1,0 +1,18 @@
+"""Operator commands of provisioning."""
+
+from __future__ import annotations
+
+import click
+
+from sts_app.provisioning import cli_access, cli_control, cli_credentials, cli_reconcile, cli_strategies, cli_tasks
+from sts_app.provisioning.cli_explain import explain
+
+commands: list[click.Command] = [
+    *cli_access.commands,
+    *cli_control.commands,
+    *cli_tasks.commands,
+    *cli_credentials.commands,
+    *cli_reconcile.commands,
+    *cli_strategies.commands,
+    explain,
+]
