@@ -41,7 +41,7 @@ LIFTED = {
     "TV_READ_BURST": "10000",
 }
 # The pace of the settings' defaults, so many times as fast: reads and bursts with it.
-SCALE = 30
+SCALE = 20
 DEFAULTS = {"TV_WRITES_PER_MINUTE": 10, "TV_WRITE_BURST": 12, "TV_READS_PER_MINUTE": 60, "TV_READ_BURST": 60}
 LATENCY_MS = 150
 LIMIT_SECONDS = 150

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+from sts_app.core import clock
 from sts_app.provisioning.gateway import NeedsCustomer, NeedsStaff, TradingView, TryLater
 from sts_app.provisioning.rules import Outcome
 
@@ -16,7 +17,7 @@ class Claim:
     """What one worker holds for one lease: scripts of one name in one direction.
 
     `writable` are the scripts that writes were paid for; the others are read and never written.
-    `credential_id` names the credentials that the calls will be made with.
+    `until` is the end of the lease, and `credential_id` names the credentials the calls will be made with.
     """
 
     token: str
@@ -26,6 +27,7 @@ class Claim:
     grant_ids: dict[str, int]
     writable: frozenset[str]
     read_first: bool
+    until: datetime
     credential_id: int | None = None
 
     @property
@@ -46,7 +48,8 @@ def call(adapter: TradingView, claim: Claim, *, pause: float = 0.0) -> dict[str,
     """Make TradingView agree about one claim and read back what it says. Raises nothing.
 
     What was called before is read first: the answer to an earlier call may have been lost after it
-    took effect. `pause` is how many seconds to wait before a write.
+    took effect. A worker that was stopped until its lease was over writes nothing any more. `pause` is how
+    many seconds to wait before a write.
     """
     seen: dict[str, Seen] = {}
     todo = list(claim.script_ids)
@@ -58,6 +61,8 @@ def call(adapter: TradingView, claim: Claim, *, pause: float = 0.0) -> dict[str,
         todo = [script for script in todo if script in claim.writable]
         if todo:
             time.sleep(pause)
+            if clock.now() >= claim.until:
+                return {script: Seen(Outcome.LOST, "the lease was over before the call") for script in claim.script_ids}
             act = adapter.grant if claim.wanted else adapter.revoke
             for answer in act(claim.name, todo):
                 if answer.refused:

@@ -85,13 +85,14 @@ def claim_next(credential_id: int | None = None, *, one_call_for_all: bool = Tru
         wanted=rows[0].wanted,
         grant_ids={row.script_id: row.id for row in rows},
         writable=writable,
+        until=now + timedelta(seconds=settings.lease_seconds),
         read_first=len(writable) < len(rows) or any(row.called_at is not None for row in rows),
         credential_id=credential_id,
     )
     jobs = _jobs_of(rows)
     for row in rows:
         row.lease_token = claim.token
-        row.leased_until = now + timedelta(seconds=settings.lease_seconds)
+        row.leased_until = claim.until
         if row.script_id in writable:
             row.called_at = row.called_at or now
         db.session.add(
@@ -219,7 +220,7 @@ def _draw_conclusions(claim: Claim, seen: dict[str, Seen]) -> None:
         control.refuse_session(refused.reason, credential_id=claim.credential_id)
     elif all(view.outcome is Outcome.LATER for view in seen.values()):
         control.note_failure(next(iter(seen.values())).reason)
-    else:
+    elif any(view.outcome is not Outcome.LOST for view in seen.values()):
         control.note_answer()
 
 

@@ -522,6 +522,18 @@ class TestTakeOver:
         assert {g.lease_token for g in grants()} == {second.token}
         settle(second, engine.call(tradingview(), second))
 
+    def test_a_worker_that_wakes_after_its_lease_writes_nothing_any_more(self, bought, vendor, clock, lease):
+        slow = claim()
+        clock.shift(lease)
+
+        seen = engine.call(tradingview(), slow)
+        settle(slow, seen)
+
+        assert {view.outcome for view in seen.values()} == {engine.Outcome.LOST}
+        assert calls(vendor) == {}
+        work("provisioning")
+        assert states() == {"verified"}
+
     def test_a_pair_that_was_taken_over_is_read_again_one_lease_later(self, bought, vendor, clock, lease):
         claim()
         clock.shift(lease)
@@ -542,7 +554,8 @@ class TestTakeOver:
         work("provisioning")
         assert states() == {"absent"}
 
-        engine.call(tradingview(), slow)
+        # Its call was on the way already when the lease ended.
+        tradingview().grant("Anna", slow.script_ids)
         assert len(holders()) == 6
         clock.shift(lease)
         work("provisioning")

@@ -569,6 +569,56 @@ class TestInMotion:
         assert reconciled(Late()).lines == ()
 
 
+class TestBetweenComparingAndActing:
+    @pytest.fixture
+    def first(self, monkeypatch):
+        """Do something just before a run acts on what it compared."""
+        act = reconcile._act
+
+        def first(deed):
+            def acting_later(*arguments, **options):
+                with transaction():
+                    deed()
+                act(*arguments, **options)
+
+            monkeypatch.setattr(reconcile, "_act", acting_later)
+
+        return first
+
+    @pytest.mark.parametrize(
+        "changes", [{"next_attempt_at": 0}, {"lease_token": "x", "leased_until": 1}, {"verified_at": 0}]
+    )
+    def test_a_pair_that_somebody_looks_at_again_is_left_alone(self, store, first, changes):
+        [pair] = [grant for grant in grants("Anna") if grant.script_id == ALPHA]
+        now = time_source.now()
+        given = {name: now if isinstance(value, int) else value for name, value in changes.items()}
+
+        def change(values):
+            for name, value in values.items():
+                setattr(pair, name, value)
+
+        take(store, "Anna", ALPHA)
+        first(lambda: change(given))
+
+        assert found(reconciled()) == {"missing": [f"moved Anna {ALPHA}"]}
+        assert (pair.state, pair.cycle) == ("verified", 1)
+        change(dict.fromkeys(("next_attempt_at", "lease_token", "leased_until")))
+        database.session.commit()
+
+    def test_an_entitlement_that_begins_keeps_what_was_to_be_removed(self, left, first, alice, plan, clock):
+        """It has begun, and the sweep has not come by."""
+        reconciled()
+        clock.shift(HALF_A_DAY)
+        begun = time_source.now()
+        gift = Entitlement(user_id=alice.id, plan_id=plan.id, source="gift:9", starts_at=begun, announced_at=begun)
+        first(lambda: database.session.add(gift))
+
+        assert found(reconciled()) == {"extra": [f"moved Anna {ALPHA}"]}
+        assert states("Anna")[ALPHA] == "absent"
+        with transaction():
+            services.keep_in_step(alice.id)
+
+
 class TestDryRun:
     def test_it_reports_and_changes_nothing_else(self, left):
         take(left, "Bobby", RIDER)

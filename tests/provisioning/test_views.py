@@ -285,7 +285,7 @@ class TestChanging:
 
         told = words(owner.get("/onboarding").text)
 
-        assert "Anna , 21 Nov 2026, 12:00 UTC to 21 Nov 2026, 12:00 UTC: replaced; no access is left under it." in told
+        assert "Anna 21 Nov 2026, 12:00 UTC to 21 Nov 2026, 12:00 UTC: replaced; no access is left under it." in told
 
     def test_a_correction_asks_anew_when_the_button_says_so(self, owner, alice, vendor):
         names.check("anna2")
