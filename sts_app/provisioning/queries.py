@@ -258,51 +258,49 @@ def grants_due(now: datetime) -> int:
 def wanted_now(now: datetime) -> sa.CompoundSelect[int, str, str]:
     """(user_id, name_key, script_id) of every pair that `rules.decide` wants, in SQL.
 
-    The set-based twin for the sweep and the reconciler; a property test holds the two together.
+    The set-based twin for the sweep and the reconciler; a property test holds the two together. Each
+    join follows an index, so that the plan is a good one on tables that nobody has analysed yet too.
     """
-    entitled = (
-        sa.select(Entitlement.user_id, Strategy.id.label("strategy_id"), Strategy.script_id)
-        .join(Plan, Plan.id == Entitlement.plan_id)
-        .join(Strategy, sa.and_(Plan.covers_all, Strategy.status.in_(HOLDERS_KEEP)))
-        .where(
-            Entitlement.starts_at <= now + CLOCKS_APART,
-            sa.or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > now),
-            Entitlement.suspended_at.is_(None),
-        )
-        .distinct()
-        .cte("entitled")
+    holds = sa.and_(
+        Entitlement.starts_at <= now + CLOCKS_APART,
+        sa.or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > now),
+        Entitlement.suspended_at.is_(None),
     )
-    current = sa.and_(TradingViewName.user_id == entitled.c.user_id, TradingViewName.replaced_at.is_(None))
-    targets = sa.select(entitled.c.user_id, TradingViewName.name_key, entitled.c.script_id).join(
-        TradingViewName, current
+    granted = sa.and_(Plan.covers_all, Strategy.status.in_(HOLDERS_KEEP))
+    targets = (
+        sa.select(Entitlement.user_id, TradingViewName.name_key, Strategy.script_id)
+        .join(Plan, Plan.id == Entitlement.plan_id)
+        .join(Strategy, granted)
+        .join(TradingViewName, TradingViewName.user_id == Entitlement.user_id)
+        .where(holds, TradingViewName.replaced_at.is_(None))
     )
     # What has access already keeps it until what should stand is read back.
-    held, reached, now_called = aliased(Grant), aliased(Grant), aliased(TradingViewName)
-    is_target = sa.and_(held.script_id == entitled.c.script_id, TradingViewName.replaced_at.is_(None))
+    scripts = sa.union_all(
+        sa.select(Strategy.id.label("strategy_id"), Strategy.script_id),
+        sa.select(FormerScript.strategy_id, FormerScript.script_id),
+    ).subquery()
+    present, target = aliased(TradingViewName), aliased(Grant)
+    target_stands = sa.exists().where(
+        present.user_id == TradingViewName.user_id,
+        present.replaced_at.is_(None),
+        target.name_key == present.name_key,
+        target.script_id == Strategy.script_id,
+        target.state == GrantState.VERIFIED,
+    )
     kept = (
-        sa.select(entitled.c.user_id, held.name_key, held.script_id)
-        .join(
-            TradingViewName,
-            sa.and_(TradingViewName.user_id == entitled.c.user_id, TradingViewName.released_at.is_(None)),
-        )
-        .join(held, sa.and_(held.name_key == TradingViewName.name_key, held.state == GrantState.VERIFIED))
-        .outerjoin(
-            FormerScript,
-            sa.and_(FormerScript.strategy_id == entitled.c.strategy_id, FormerScript.script_id == held.script_id),
-        )
-        .outerjoin(now_called, sa.and_(now_called.user_id == entitled.c.user_id, now_called.replaced_at.is_(None)))
-        .outerjoin(
-            reached,
-            sa.and_(
-                reached.name_key == now_called.name_key,
-                reached.script_id == entitled.c.script_id,
-                reached.state == GrantState.VERIFIED,
-            ),
-        )
+        sa.select(TradingViewName.user_id, Grant.name_key, Grant.script_id)
+        .select_from(Grant)
+        .join(TradingViewName, TradingViewName.name_key == Grant.name_key)
+        .join(scripts, scripts.c.script_id == Grant.script_id)
+        .join(Strategy, Strategy.id == scripts.c.strategy_id)
+        .join(Entitlement, Entitlement.user_id == TradingViewName.user_id)
+        .join(Plan, sa.and_(Plan.id == Entitlement.plan_id, granted))
         .where(
-            sa.or_(held.script_id == entitled.c.script_id, FormerScript.id.is_not(None)),
-            ~is_target,
-            reached.id.is_(None),
+            holds,
+            Grant.state == GrantState.VERIFIED,
+            TradingViewName.released_at.is_(None),
+            sa.or_(TradingViewName.replaced_at.is_not(None), Grant.script_id != Strategy.script_id),
+            ~target_stands,
         )
     )
     return sa.union(targets, kept)
@@ -310,29 +308,17 @@ def wanted_now(now: datetime) -> sa.CompoundSelect[int, str, str]:
 
 def people_out_of_step(now: datetime, *, limit: int = 500) -> Sequence[int]:
     """Ids of people whose rows differ from what is wanted now: time has passed, or the catalog has changed."""
-    wanted = wanted_now(now).subquery()
-    missing = (
-        sa.select(wanted.c.user_id)
-        .outerjoin(
-            Grant,
-            sa.and_(Grant.name_key == wanted.c.name_key, Grant.script_id == wanted.c.script_id, Grant.wanted.is_(True)),
-        )
-        .where(Grant.id.is_(None))
+    wanted = wanted_now(now).cte("wanted")
+    rows = (
+        sa.select(TradingViewName.user_id, Grant.name_key, Grant.script_id)
+        .join(Grant, Grant.name_key == TradingViewName.name_key)
+        .where(TradingViewName.released_at.is_(None), Grant.wanted)
+        .cte("rows")
     )
-    extra = (
-        sa.select(TradingViewName.user_id)
-        .join(Grant, sa.and_(Grant.name_key == TradingViewName.name_key, Grant.wanted.is_(True)))
-        .outerjoin(
-            wanted,
-            sa.and_(
-                wanted.c.user_id == TradingViewName.user_id,
-                wanted.c.name_key == Grant.name_key,
-                wanted.c.script_id == Grant.script_id,
-            ),
-        )
-        .where(TradingViewName.released_at.is_(None), wanted.c.user_id.is_(None))
-    )
-    return db.session.scalars(sa.union(missing, extra).limit(limit)).all()
+    # Two differences of sets, each one pass over both, whatever the planner believes of their sizes.
+    missing = sa.except_(sa.select(wanted), sa.select(rows)).subquery()
+    extra = sa.except_(sa.select(rows), sa.select(wanted)).subquery()
+    return db.session.scalars(sa.union(sa.select(missing.c.user_id), sa.select(extra.c.user_id)).limit(limit)).all()
 
 
 def entitlements_unannounced(before: datetime, *, limit: int = 500) -> Sequence[int]:

@@ -168,7 +168,7 @@ def test_every_fault_of_the_simulated_tradingview_says_what_it_does(browser, pla
 
     assert list(told) == offered
     assert all(len(sentence) > 20 for sentence in told.values())
-    assert "up to ten minutes" in told["dead session"]
+    assert "sts provisioning resume" in told["dead session"]
 
 
 def test_a_used_link_offers_a_way_to_a_new_one(client, plan):
