@@ -9,7 +9,7 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo bench test check fmt lock clean chromium
+.PHONY: help run demo bench faults test check fmt lock clean chromium
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ bench: $(VENV)/.local ## Measure speeds and memory as ratios against baselines i
 
 test: $(VENV)/.dev chromium ## Run the tests (ARGS="-k name" for some of them)
 	@$(PY) -m pytest $(ARGS)
+
+HISTORIES ?= 200
+faults: $(VENV)/.dev ## Make HISTORIES random histories of faults (SEED=n to repeat them, ONE=n to tell one line by line)
+	@PYTHONHASHSEED=0 $(PY) -m tests.faults.machine --histories $(HISTORIES) $(if $(SEED),--seed $(SEED)) $(if $(ONE),--one $(ONE))
 
 check: $(VENV)/.dev ## Format, lint, types, floors, templates: all without changing a file
 	$(VENV)/bin/ruff format --check .

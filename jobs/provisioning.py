@@ -69,9 +69,9 @@ def _turn() -> bool:
     """One step of whatever may be done now; false when there was none."""
     with transaction():
         standing = control.standing()
-        handed_over = engine.hand_over_due() if standing.by_hand else 0
         found = way()
         canary = found is not None and standing.circuit_open and control.claim_canary()
+        handed_over = engine.hand_over_due() if standing.by_hand and not canary else 0
         claim = None
         if found is not None and not canary:
             claim = engine.claim_next(found.credential_id, one_call_for_all=found.adapter.one_call_for_all)

@@ -8,11 +8,13 @@ object. Names and aliases follow the environment table of the README and `.env.e
 from __future__ import annotations
 
 import base64
+import ipaddress
 import re
 from datetime import timedelta
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -90,6 +92,27 @@ def encryption_key(text: str) -> bytes:
         if base64.b64encode(key).decode() == standard:
             return key
     raise ValueError("must be 32 bytes, as 64 hex digits or as base64")
+
+
+def crosses_in_clear(address: str) -> bool:
+    """True for plain http to a host that the Internet may reach: whoever listens there reads what is sent.
+
+    Addresses of private networks and of this machine are inside, and so are names that only those know.
+    Raises ValueError for what cannot be read as an address.
+    """
+    parts = urlsplit(address)
+    return parts.scheme == "http" and not _is_inside(parts.hostname or "")
+
+
+def _is_inside(host: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        # Resolvers take a bare number for an address: 134744072 and 0x8080808 are 8.8.8.8.
+        if re.fullmatch(r"[0-9]+|0x[0-9a-f]*", host):
+            return False
+        return bool(re.fullmatch(r"[a-z0-9_-]+|[a-z0-9_.-]+\.(internal|local|localhost)", host))
+    return ip.is_private or ip.is_loopback
 
 
 StrictBool = Annotated[bool, BeforeValidator(_strict_bool)]
@@ -232,6 +255,11 @@ class Settings(BaseModel):
         return self.app_env is AppEnv.PRODUCTION
 
     @property
+    def reaches_tradingview(self) -> bool:
+        """Whether what is given here is given at TradingView: then a placeholder for a script is no script."""
+        return self.is_production or self.provisioning_mode in ("unofficial-api", "direct")
+
+    @property
     def secure_cookies(self) -> bool:
         """Cookies carry `Secure` wherever the address is https; a local store speaks plain http."""
         return self.public_url.startswith("https://")
@@ -296,6 +324,10 @@ def _faults_of(settings: Settings) -> list[str]:
         faults.append("RESEND_API_KEY is needed when MAIL_VENDOR is live")
     if s.provisioning_mode == "unofficial-api" and not s.tv_access_api_url:
         faults.append("TV_ACCESS_API_URL is needed when PROVISIONING_MODE is unofficial-api")
+    if s.provisioning_mode == "unofficial-api" and s.tv_access_api_url:
+        faults += _faults_of_address("TV_ACCESS_API_URL", s.tv_access_api_url)
+    if s.provisioning_mode == "direct":
+        faults += _faults_of_address("TV_BASE_URL", s.tv_base_url)
     if s.work_seconds + 3 * s.tv_call_timeout + 2 * s.tv_validate_timeout > s.job_timeout:
         faults.append("JOB_TIMEOUT must cover WORK_SECONDS, three TV_CALL_TIMEOUT and two TV_VALIDATE_TIMEOUT")
     if s.job_timeout + s.clock_skew_seconds >= s.lease_seconds:
@@ -321,6 +353,15 @@ def _faults_of(settings: Settings) -> list[str]:
     elif s.stripe_secret_key and "_live_" in s.stripe_secret_key.get_secret_value():
         faults.append("STRIPE_SECRET_KEY is a live key; only production may hold one")
     return faults
+
+
+def _faults_of_address(name: str, address: str) -> list[str]:
+    """What keeps credentials from being sent to the address in a setting."""
+    try:
+        in_clear = crosses_in_clear(address)
+    except ValueError:
+        return [f"{name} is no address that can be read"]
+    return [f"{name} starts with http://, and credentials would go there in clear: use https://"] if in_clear else []
 
 
 def load(environ: dict[str, str]) -> Settings:

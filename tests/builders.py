@@ -33,8 +33,9 @@ from sts_app.core import clock, tokens
 from sts_app.core.db import db, transaction
 from sts_app.core.store import Store, store_for
 from sts_app.emails.models import EmailMessage
-from sts_app.provisioning import cycles, names, queries, simulated
+from sts_app.provisioning import cycles, names, queries, simulated, way
 from sts_app.provisioning import services as provisioning
+from sts_app.provisioning.gateway import TradingView
 from sts_app.provisioning.models import Entitlement, Grant
 from sts_app.provisioning.rules import GrantState
 
@@ -199,6 +200,13 @@ def holders(script_id: str | None = None) -> set[tuple[str, str]]:
     """(name, script) of everything the simulated TradingView holds."""
     held = simulated.holdings(store_for("tradingview"))
     return {(h.username, h.script_id) for h in held if script_id in (None, h.script_id)}
+
+
+def tradingview() -> TradingView:
+    """The adapter that everybody's calls are made by."""
+    found = way()
+    assert found is not None, "a store that works by hand has none"
+    return found.adapter
 
 
 def through(patch: Any, adapter: Any) -> None:

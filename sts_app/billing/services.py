@@ -272,7 +272,7 @@ def next_look_up(purchase: Purchase, now: datetime) -> datetime:
 def _sells_placeholders(plan: Plan) -> bool:
     """Scripts that TradingView does not know must not be sold where TradingView is the real one."""
     settings = current_app.config["STS"]
-    if not (settings.is_production or settings.provisioning_mode == "unofficial-api"):
+    if not settings.reaches_tradingview:
         return False
     return any(strategy.has_placeholder_script for strategy in catalog.covered_strategies(plan))
 

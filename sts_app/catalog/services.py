@@ -152,8 +152,7 @@ def _locked(strategy_id: int) -> Strategy:
 
 def _refuse_placeholder(script_id: str) -> None:
     settings: Settings = current_app.config["STS"]
-    is_real = settings.provisioning_mode in ("unofficial-api", "direct") or settings.is_production
-    if is_real and is_placeholder(script_id):
+    if settings.reaches_tradingview and is_placeholder(script_id):
         raise FixInput(
             "This script id is a placeholder that TradingView does not know. Give the strategy its real one first."
         )

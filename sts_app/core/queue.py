@@ -32,6 +32,8 @@ QUEUES = ("billing", "emails", "default", PATIENT)
 RESULT_TTL = 300
 FAILURE_TTL = 3600
 SEND_BUDGET = 0.3
+# So many wake-ups that nobody has taken yet find every row that is committed by now: one more finds nothing else.
+WAITING_ENOUGH = 8
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,10 @@ def send_staged() -> None:
 
 
 def send(connection: Redis, wake_up: WakeUp) -> None:
-    """Put one wake-up into RQ, or hand it to rq-scheduler when it is for later."""
+    """Put one wake-up into RQ, or hand it to rq-scheduler when it is for later.
+
+    A `work` job takes whatever is due, so one for now is left out when enough of them wait already.
+    """
     queue_name = queue_of(wake_up.name)
     function = f"jobs.{wake_up.name}"
     # One id per wake-up: a job that re-used its own id would keep its old arguments and could be
@@ -121,10 +126,11 @@ def send(connection: Redis, wake_up: WakeUp) -> None:
         Scheduler(queue_name=queue_name, connection=connection, job_class=_Delayed).enqueue_in(
             wake_up.after, function, job_id=job_id, job_result_ttl=RESULT_TTL, timeout=timeout
         )
-    else:
-        Queue(queue_name, connection=connection).enqueue(
-            function, job_id=job_id, result_ttl=RESULT_TTL, failure_ttl=FAILURE_TTL, job_timeout=timeout
-        )
+        return
+    queue = Queue(queue_name, connection=connection)
+    if function.endswith(".work") and queue.count >= WAITING_ENOUGH:
+        return
+    queue.enqueue(function, job_id=job_id, result_ttl=RESULT_TTL, failure_ttl=FAILURE_TTL, job_timeout=timeout)
 
 
 def _staged() -> list[WakeUp]:

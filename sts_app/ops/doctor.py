@@ -65,7 +65,7 @@ def examine() -> Iterator[Finding]:
         yield Finding("fault", "There is no admin: run `sts admin grant EMAIL`.")
 
     yield from _catalog(strict)
-    yield from _credentials()
+    yield from _credentials(strict)
 
 
 def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
@@ -88,7 +88,7 @@ def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
         yield Finding(strict, f"Placeholder script ids, unknown at TradingView: {', '.join(placeholders)}.")
 
 
-def _credentials() -> Iterator[Finding]:
+def _credentials(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
     """Whether what signs us in at TradingView can be read, how old it is, and under which keys it rests."""
     settings = current_app.config["STS"]
     sets = credentials.history()
@@ -110,8 +110,9 @@ def _credentials() -> Iterator[Finding]:
     if lost := [str(each.id) for each in sets if each.key == "lost" and each is not active]:
         yield Finding("warning", f"Retired credentials whose key is lost: {', '.join(lost)}. Nothing needs them.")
     if settings.provisioning_mode == "unofficial-api" and settings.tv_canary_username is None:
-        yield Finding("warning", "TV_CANARY_USERNAME is not set: nothing tells whether the access service is still "
-                                 "signed in, until a grant fails.")  # fmt: skip
+        yield Finding(strict, "TV_CANARY_USERNAME is not set: nothing tells whether the access service is still signed "
+                              "in at TradingView, and an expired session opens no incident. Name somebody who holds a "
+                              "strategy for certain, as the account that owns them.")  # fmt: skip
 
 
 def _condition(active: credentials.Kept) -> Finding:

@@ -234,6 +234,8 @@ INVARIANTS = (
         "no due pair older than five minutes while nothing is tried",
         """SELECT g.id FROM grants g, provisioning_control c
            WHERE g.next_attempt_at < :overdue AND c.switch <> 'DISABLED' AND c.circuit_opened_at IS NULL
+             AND NOT (g.state IN ('verified', 'absent')
+                      AND EXISTS (SELECT 1 FROM provisioning_incident i WHERE i.closed_at IS NULL))
              AND NOT EXISTS (SELECT 1 FROM provisioning_attempt a WHERE a.created_at > :overdue)
              AND NOT EXISTS (SELECT 1 FROM pace_bucket b WHERE b.held_until > :overdue)""",
         needs_workers=True,

@@ -101,9 +101,13 @@ def backlog(now: datetime) -> Check:
     }
 
 
-def vendor(chosen: str, in_trouble: int, **more: Any) -> Check:
-    """How a vendor treats us, by what our rows have seen of it: a question from outside asks no vendor."""
-    return {"status": "degraded" if in_trouble else "healthy", "vendor": chosen, "inTrouble": in_trouble, **more}
+def vendor(chosen: str, in_trouble: int, *, is_away: bool = False, **more: Any) -> Check:
+    """How a vendor treats us, by what our rows have seen of it: a question from outside asks no vendor.
+
+    `is_away` says that nothing can be in trouble any more, because nothing is asked of it.
+    """
+    status = "degraded" if in_trouble or is_away else "healthy"
+    return {"status": status, "vendor": chosen, "inTrouble": in_trouble, **more}
 
 
 def admin_exists() -> Check:
@@ -133,7 +137,12 @@ def all_checks(*, detail: bool) -> dict[str, Check]:
         "adminUser": admin_exists(),
         "stripe": vendor(settings.payments_vendor, billing.events_in_trouble()),
         "resend": vendor(settings.mail_vendor, emails.letters_in_trouble()),
-        "tradingview": vendor(settings.provisioning_mode, provisioning.grants_in_trouble(), lastCall=slo.last_call()),
+        "tradingview": vendor(
+            settings.provisioning_mode,
+            provisioning.grants_in_trouble(),
+            is_away=slo.is_away(),
+            lastCall=slo.last_call(),
+        ),
     }
 
 

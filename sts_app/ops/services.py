@@ -34,6 +34,7 @@ SWEEP = "ops.sweep"
 
 def wake_for_due() -> None:
     """Wake a worker for whatever is due and was not waited for: the guarantee behind every wake-up."""
+    control.take_back_left_behind()
     now = clock.now()
     for job, due in (
         ("billing.work", billing.work_due(now)),

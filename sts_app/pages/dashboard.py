@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
-from flask import render_template, request
+from flask import render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_limiter import RequestLimit
 from flask_login import current_user, login_required
 
 from sts_app.billing import queries as billing
@@ -13,6 +16,7 @@ from sts_app.billing import services as billing_services
 from sts_app.billing.models import Purchase
 from sts_app.billing.rules import PurchaseStatus
 from sts_app.core import clock
+from sts_app.core.errors import Act, SlowDown
 from sts_app.core.security import limiter, visitor_address
 from sts_app.core.web import block, see_other, toast
 from sts_app.pages.views import bp as bp
@@ -21,6 +25,9 @@ from sts_app.provisioning import queries as provisioning
 from sts_app.provisioning import services as provisioning_services
 
 SLOWEST_POLL = 60
+SOONEST_RELOAD = 5
+# For so long something that is due is expected at any moment.
+YOUNG = timedelta(minutes=2)
 
 
 @bp.get("/dashboard")
@@ -46,13 +53,22 @@ def who_presses() -> str:
     return f"user:{current_user.id}" if current_user.is_authenticated else visitor_address()
 
 
+def slow_down(limit: RequestLimit) -> None:
+    """Who has pressed too often is led back to the page that shows what came of it. Raises `SlowDown`."""
+    raise SlowDown(
+        "That was too many tries in a short time. Please try again in at most a minute.",
+        retry_after=int(limit.limit.get_expiry()),
+        act=Act("Back to the dashboard", url_for("pages.dashboard")),
+    )
+
+
 @bp.post("/dashboard/recheck")
-@limiter.limit("6 per minute", key_func=who_presses)
+@limiter.limit("6 per minute", key_func=who_presses, on_breach=slow_down)
 @login_required  # type: ignore[untyped-decorator]  # see above
 def recheck() -> ResponseReturnValue:
     """Have what stands read again and what waits tried again. Safe to press at any time."""
-    pairs = provisioning_services.recheck(current_user.id)
-    toast(explain.after_recheck(pairs), "info")
+    provisioning_services.recheck(current_user.id)
+    toast(explain.after_recheck(current_user.id, clock.now()), "info")
     return see_other("pages.dashboard")
 
 
@@ -66,20 +82,24 @@ def _bought() -> Purchase | None:
 
 def _standing(bought: Purchase | None, *, looks: int) -> dict[str, Any]:
     """Access, purchases and the name. The page waits for the money of `bought`, and for access that moves."""
-    access = explain.as_customer_sees(current_user.id, clock.now())
+    now = clock.now()
+    access = explain.as_customer_sees(current_user.id, now)
     purchases = billing.purchases_of(current_user.id)
     awaited = bought if bought is not None and bought.status == PurchaseStatus.PENDING else None
+    with_bank = [purchase.id for purchase in purchases if _is_with_bank(purchase)]
+    is_near = awaited is not None and awaited.id not in with_bank
     return {
         "access": access,
         "purchases": purchases,
         "awaited": awaited,
-        "with_bank": [purchase.id for purchase in purchases if _is_with_bank(purchase)],
+        "with_bank": with_bank,
         "name": provisioning.current_name(current_user.id),
         "change": names.change_under_way(current_user.id),
         "bought": bought,
         "is_waiting": awaited is not None or any(row.is_moving for row in access),
         "looks": looks,
         "poll_after": poll_after(looks),
+        "reload_after": reload_after([now] if is_near else [row.asked_at for row in access], now),
     }
 
 
@@ -92,3 +112,16 @@ def _is_with_bank(purchase: Purchase) -> bool:
 def poll_after(looks: int) -> int:
     """Seconds until the page asks again: two at first, then longer, a minute at most."""
     return min(2 if looks < 15 else 2 * (looks - 13), SLOWEST_POLL)
+
+
+def reload_after(news_at: Iterable[datetime | None], now: datetime) -> int:
+    """Seconds until a page without script loads itself again, which shuts whatever was unfolded on it.
+
+    Soon after the first moment of `news_at`, and a minute at most: that is also the answer where nothing is
+    appointed, or what was due has not come for a while.
+    """
+    near = [at for at in news_at if at is not None and at > now - YOUNG]
+    if not near:
+        return SLOWEST_POLL
+    wait = max((min(near) - now).total_seconds(), 0)
+    return min(SOONEST_RELOAD + int(wait), SLOWEST_POLL)

@@ -65,7 +65,6 @@ def pricing() -> ResponseReturnValue:
         "pages/pricing.html",
         plan=plan,
         owned=_owns(plan),
-        paused=control.standing().sales_closed,
         strategies=catalog.strategies_on_sale(),
     )
 
@@ -140,6 +139,12 @@ def patterns() -> ResponseReturnValue:
     form.faulty.errors = ("A TradingView name has at least 3 characters.",)
     form.ticked.errors = ("Please tick this box to go on.",)
     return render_template("patterns.html", form=form, plan=catalog.plan_on_sale())
+
+
+@bp.app_template_global()
+def sales_are_paused() -> bool:
+    """Whether nobody may begin to pay now. The macro of the offer asks, so that no page can forget it."""
+    return control.standing().sales_closed
 
 
 def _owns(plan: Plan | None) -> bool:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 
 from flask import Flask, current_app
 
-from sts_app.provisioning.gateway import TradingView
+from sts_app.provisioning.gateway import NeedsStaff, TradingView
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import NoReturn
+
     from sts_app.provisioning.credentials import Credentials
     from sts_app.settings import Settings
 
@@ -20,6 +23,37 @@ class Way:
 
     adapter: TradingView
     credential_id: int | None
+
+
+class Barred:
+    """The `TradingView` of stored credentials that do not open: every call is refused with `reason`, and none is made.
+
+    The refusal opens an incident, which calls a person. Any other adapter would ask somebody else than
+    the stored credentials name, or ask without them.
+    """
+
+    one_call_for_all = True
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    def find_name(self, name: str) -> NoReturn:
+        raise NeedsStaff(self._reason)
+
+    def grant(self, name: str, script_ids: Sequence[str]) -> NoReturn:
+        raise NeedsStaff(self._reason)
+
+    def revoke(self, name: str, script_ids: Sequence[str]) -> NoReturn:
+        raise NeedsStaff(self._reason)
+
+    def has_access(self, name: str, script_ids: Sequence[str]) -> NoReturn:
+        raise NeedsStaff(self._reason)
+
+    def list_holders(self, script_id: str) -> NoReturn:
+        raise NeedsStaff(self._reason)
+
+    def check_session(self) -> NoReturn:
+        raise NeedsStaff(self._reason)
 
 
 def init_app(app: Flask) -> None:
@@ -34,7 +68,8 @@ def init_app(app: Flask) -> None:
 def way() -> Way | None:
     """The way to TradingView as it is now, or None in manual mode, where people do the work.
 
-    Built afresh each time, because credentials may have been replaced a moment ago.
+    Built afresh each time, because credentials may have been replaced a moment ago. While the stored ones
+    cannot be read, every call over it is refused (`Barred`).
     """
     from sts_app.provisioning import credentials
 
@@ -44,15 +79,8 @@ def way() -> Way | None:
     try:
         held = credentials.active()
     except credentials.CannotRead as lost:
-        # The calls will be refused, which is what opens an incident and calls a person.
-        return Way(adapter_for(settings, None), lost.credential_id)
+        return Way(Barred(lost.reason), lost.credential_id)
     return Way(adapter_for(settings, held), held.id if held is not None else None)
-
-
-def tradingview() -> TradingView | None:
-    """The adapter of `way()` alone."""
-    found = way()
-    return found.adapter if found is not None else None
 
 
 def adapter_for(settings: Settings, held: Credentials | None) -> TradingView:

@@ -102,19 +102,24 @@ def change(run_id: int, found: Iterable[Difference], held: Held, *, by: str) -> 
     db.session.flush()
 
 
-def prove(proven: Iterable[Known], held: Held, *, actor: str) -> list[Known]:
-    """The list that `actor` pasted shows that what people were asked to do is done. Returns what had not moved."""
+def prove(proven: Iterable[Known], held: Held, *, pasted_by: str | None = None) -> list[Known]:
+    """What people were asked to do is done: a reading of ours shows it, or the list that somebody pasted.
+
+    Returns what had not moved since it was compared.
+    """
     now = clock.now()
     done = []
     for known in proven:
         row = held.as_compared(known.pair, known)
         if row is None:
             continue
-        evidence = f"{'seen' if row.wanted else 'not'} on a list pasted by {actor}"
+        evidence = "read back"
+        if pasted_by is not None:
+            evidence = f"{'seen' if row.wanted else 'not'} on a list pasted by {pasted_by}"
+            cycles.close_task(row, evidence, now, by=pasted_by, outcome="done")
         row.called_at = row.called_at or now
         row.state = GrantState.VERIFIED if row.wanted else GrantState.ABSENT
-        row.next_attempt_at = row.said_by = None
-        cycles.close_task(row, evidence, now, by=actor, outcome="done")
+        row.said_by = None
         cycles.prove(row, evidence, now)
         done.append(known)
     db.session.flush()

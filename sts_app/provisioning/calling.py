@@ -62,7 +62,8 @@ def call(adapter: TradingView, claim: Claim, *, pause: float = 0.0) -> dict[str,
         if todo:
             time.sleep(pause)
             if clock.now() >= claim.until:
-                return {script: Seen(Outcome.LOST, "the lease was over before the call") for script in claim.script_ids}
+                # What was read stands; what was to be called is nobody's any more.
+                return seen | {script: Seen(Outcome.LOST, "the lease was over before the call") for script in todo}
             act = adapter.grant if claim.wanted else adapter.revoke
             for answer in act(claim.name, todo):
                 if answer.refused:
@@ -88,6 +89,9 @@ def _doubt_session(adapter: TradingView, trouble: TryLater) -> Seen:
             return Seen(Outcome.SESSION_REFUSED, refusal.reason)
         except TryLater:
             pass
+        else:
+            # TradingView answers everybody else: this is about this name or script, and no outage.
+            return Seen(Outcome.NO_VERDICT, trouble.reason, trouble.after)
     return Seen(Outcome.LATER, trouble.reason, trouble.after)
 
 
@@ -102,7 +106,7 @@ def _doubt_unknown(adapter: TradingView, claim: Claim, reason: str) -> Seen:
     except NeedsCustomer:
         known = None
     if known is not None:
-        return Seen(Outcome.LATER, "TradingView knows the name, and said in the call that it does not")
+        return Seen(Outcome.NO_VERDICT, "TradingView knows the name, and said in the call that it does not")
     return Seen(Outcome.UNKNOWN_NAME, reason)
 
 
@@ -112,6 +116,7 @@ def _read(adapter: TradingView, claim: Claim, scripts: Sequence[str], refused: d
     for fact in adapter.has_access(claim.name, scripts):
         if not claim.wanted and not fact.is_told:
             # Silence may be an empty list of a sick service: no proof that access is gone.
+            seen[fact.script_id] = Seen(Outcome.NO_VERDICT, "the answer left this script out")
             continue
         if not claim.wanted:
             outcome = Outcome.NOT_TAKEN if fact.has_access else Outcome.GONE
@@ -122,5 +127,5 @@ def _read(adapter: TradingView, claim: Claim, scripts: Sequence[str], refused: d
             reason = "access has an end" if fact.has_access and claim.wanted else "read back without the change"
         seen[fact.script_id] = Seen(outcome, reason)
     for script in scripts:
-        seen.setdefault(script, Seen(Outcome.LATER, "the answer left this script out"))
+        seen.setdefault(script, Seen(Outcome.LATER, "the time was over before this script was asked about"))
     return seen

@@ -29,11 +29,11 @@ credentials = AppGroup(
 @click.option("--signature-file", type=click.File(errors="replace"), help="A file that holds the signature.")
 @click.option(
     "--api-url",
-    default="",
     metavar="URL",
-    help="The access service, if not TV_ACCESS_API_URL. Where it signs in itself, leave both prompts empty.",
+    help="The access service; without this option the one that is stored stays. Empty for that of TV_ACCESS_API_URL. "
+    "Where the service signs in itself, leave both prompts empty.",
 )
-def set_(session_id_file: TextIO | None, signature_file: TextIO | None, api_url: str) -> None:
+def set_(session_id_file: TextIO | None, signature_file: TextIO | None, api_url: str | None) -> None:
     """Save the session id and the signature, once TradingView has accepted them.
 
     Sign in at www.tradingview.com as the owner of the scripts. Open the browser's developer tools (F12),
@@ -42,27 +42,42 @@ def set_(session_id_file: TextIO | None, signature_file: TextIO | None, api_url:
     also come from a file or a pipe; as arguments they would stand in the shell's history, so they cannot.
 
     The credentials are tried first: five times in a minute at most, one call each. Only what TradingView
-    accepts is stored, encrypted, in place of what was active; it also ends an open incident.
+    accepts is stored, encrypted, in place of what was active; it also ends an open incident. An access service
+    needs TV_CANARY_USERNAME for that: without it only its being there is checked.
 
     Exit codes: 0 stored, 1 refused, 75 try again later. Unless it is 0, nothing has changed.
     """
     try:
-        number = _saved(session_id_file, signature_file, api_url)
+        number, accepted = _saved(session_id_file, signature_file, api_url)
     except Refusal as refusal:
         raise Refused(refusal) from None
-    click.echo(f"TradingView accepts the credentials. They are stored as number {number} and active from now on.")
+    click.echo(accepted.sentence)
+    if service := entering.service_of(accepted.credentials):
+        click.echo(f"The access service that was asked is {service}, {_source(accepted.credentials, api_url)}.")
+    click.echo(f"They are stored as number {number} and active from now on.")
 
 
-def _saved(session_id_file: TextIO | None, signature_file: TextIO | None, api_url: str) -> int:
+def _saved(
+    session_id_file: TextIO | None, signature_file: TextIO | None, api_url: str | None
+) -> tuple[int, entering.Accepted]:
     entering.refuse_unready()
     session_id, signature = _given(session_id_file, signature_file, may_be_empty=bool(api_url))
-    candidate = entering.shaped(session_id=session_id, signature=signature, api_url=api_url)
+    candidate = entering.shaped(session_id=session_id, signature=signature, api_url=api_url or "")
     with transaction():
+        if api_url is None:
+            candidate = entering.at_the_address_kept(candidate)
         entering.count_try(actor=ACTOR)
         adapter = adapter_for(current_app.config["STS"], candidate)
     accepted = entering.ask(candidate, adapter)
     with transaction():
-        return entering.keep(accepted, actor=ACTOR)
+        return entering.keep(accepted, actor=ACTOR), accepted
+
+
+def _source(kept: stored.Credentials, api_url: str | None) -> str:
+    """Where the address of the access service comes from."""
+    if kept.api_url is None:
+        return "that of TV_ACCESS_API_URL"
+    return "whose address was stored before" if api_url is None else "as entered"
 
 
 def _given(session_id_file: TextIO | None, signature_file: TextIO | None, *, may_be_empty: bool) -> tuple[str, str]:

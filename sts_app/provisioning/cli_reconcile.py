@@ -196,9 +196,15 @@ def _tell(report: Report) -> None:
     if report.state == "refused":
         click.echo(f"Run {report.run_id} was refused: {report.because}")
         return
+    if report.state == "running":
+        click.echo(f"Run {report.run_id} is under way.")
+        return
     reading = report.counts["reading"]
     read = f"{reading['holders']} holders of {len(reading['scripts'])} scripts read"
     click.echo(f"{'Dry run' if report.dry_run else 'Run'} {report.run_id}: {read}, {len(report.lines)} differences.")
+    if reading["by"] != "pasted" and (proven := sum(report.counts.get("proven", {}).values())):
+        closed = "would be closed" if report.dry_run else "are closed"
+        click.echo(f"{_count(proven)} as people were asked to see to: their tasks {closed}.")
     if reading["by"] == "names":
         click.echo(
             "This way to TradingView has no lists: names were asked for one by one, and strangers are not known."

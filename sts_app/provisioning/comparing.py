@@ -61,12 +61,15 @@ class Reading:
     """Who holds which script, as read from `began_at` on.
 
     `answered` None means whole lists: who is not on one does not hold the script. Where names were asked for
-    one by one, it holds the pairs that were answered for, and nothing is known of any other.
+    one by one, it holds the pairs that were answered for, and nothing is known of any other. `unknown` are the
+    names, lower-cased, that hold nothing because TradingView does not know them: their access may have gone on
+    under another name.
     """
 
     began_at: datetime
     holders: Mapping[str, Sequence[Holder]]
     answered: frozenset[Pair] | None = None
+    unknown: frozenset[str] = frozenset()
 
     def speaks_of(self, pair: Pair) -> bool:
         """True when the reading tells whether this pair is held."""
@@ -105,6 +108,8 @@ class Limits:
     # So many known holders of a script make a list that lacks most of them a list that cannot be right.
     doubt_from: int = 3
     doubt_share: float = 0.5
+    # A young store has fewer holders of any script: so many pairs of which none is left cannot be right either.
+    doubt_none_left_from: int = 4
 
     def heals(self, verified: int) -> int:
         return max(self.heal_least, int(self.heal_share * verified))
@@ -176,10 +181,10 @@ def _kind(
 
 
 def proven(reading: Reading, knowns: Iterable[Known], *, fresh: timedelta, now: datetime) -> list[Known]:
-    """The pairs that people were asked to work on and that a pasted list shows to be as they should.
+    """The pairs that people were asked to work on and that a reading shows to be as they should.
 
-    Nobody knows when a list was copied: within `fresh` before `now`. What was removed, or is to be removed only
-    since then, may have looked otherwise.
+    It shows TradingView as it was at some moment within `fresh` before `now`: nobody knows when a list was copied.
+    What was removed, or is to be removed only since then, may have looked otherwise.
     """
     listed = reading.listed()
     found = []
@@ -192,7 +197,7 @@ def proven(reading: Reading, knowns: Iterable[Known], *, fresh: timedelta, now: 
             shown = holder is not None and holder.expires_at is None and not was_removed
         else:
             gone = holder is None or (holder.expires_at is not None and holder.expires_at <= now)
-            shown = gone and known.changed_at < now - fresh
+            shown = gone and known.changed_at < now - fresh and known.pair.name_key not in reading.unknown
         if shown:
             found.append(known)
     return found
@@ -201,11 +206,12 @@ def proven(reading: Reading, knowns: Iterable[Known], *, fresh: timedelta, now: 
 def doubt(
     reading: Reading, knowns: Iterable[Known], found: Iterable[Difference], *, skew: timedelta, limits: Limits
 ) -> str | None:
-    """Why this reading cannot be right, as a sentence, or None: most of a script's known holders are missing.
+    """Why this reading cannot be right, as a sentence, or None: most of a script's known holders are missing, or all.
 
     That is what a list of another account looks like, or one of which the first page came back alone.
     """
-    known_holders = holders_known(reading, knowns, skew)
+    standing = [known for known in knowns if _stands(known) and not in_motion(known, reading, skew)]
+    known_holders = holders_known(reading, standing, skew)
     missing = Counter(each.pair.script_id for each in found if each.kind is Finding.MISSING)
     for script_id, count in sorted(missing.items()):
         all_known = known_holders[script_id]
@@ -214,6 +220,11 @@ def doubt(
                 f"{count} of {all_known} known holders of {script_id} are missing, which is more than can be believed: "
                 "the list may be cut short or belong to another account."
             )
+    if missing.total() == len(standing) >= limits.doubt_none_left_from:
+        return (
+            f"Of {len(standing)} pairs that are known to stand not one is left, which is more than can be believed: "
+            "the lists may belong to another account."
+        )
     return None
 
 
@@ -222,11 +233,12 @@ def holders_known(reading: Reading, knowns: Iterable[Known], skew: timedelta) ->
     return Counter(
         known.pair.script_id
         for known in knowns
-        if known.wanted
-        and known.state is GrantState.VERIFIED
-        and reading.speaks_of(known.pair)
-        and not in_motion(known, reading, skew)
+        if _stands(known) and reading.speaks_of(known.pair) and not in_motion(known, reading, skew)
     )
+
+
+def _stands(known: Known) -> bool:
+    return known.wanted and known.state is GrantState.VERIFIED
 
 
 def sample(found: Iterable[Difference], most: int) -> dict[str, list[Difference]]:

@@ -9,7 +9,7 @@ everything due again, whoever paid first before the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -29,12 +29,13 @@ from sts_app.provisioning.gateway import NeedsStaff, TradingView, TryLater
 from sts_app.provisioning.models import (
     Grant,
     ManualTask,
+    ProvisioningAttempt,
     ProvisioningControl,
     ProvisioningIncident,
     ProvisioningJob,
     TradingViewCredential,
 )
-from sts_app.provisioning.rules import GrantState, Priority, Switch, TaskKind
+from sts_app.provisioning.rules import GrantState, Outcome, Priority, Switch, TaskKind
 from sts_app.settings import Settings
 
 log = structlog.get_logger()
@@ -44,6 +45,7 @@ FAILURES_OPEN = 5
 CANARY_EVERY = timedelta(minutes=10)
 SESSION_CHECK_EVERY = timedelta(minutes=15)
 BATCH = 5_000
+INCIDENT = "incident:"
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def set_switch(to: Switch, *, actor: str, because: str) -> None:
     row = control_row()
     if to is Switch.AUTO and open_incident() is not None:
         raise NotNow("TradingView refuses our session. Save credentials that it accepts; that leads back to AUTO.")
-    if row.switch == to:
+    # What an incident has moved becomes what staff chose when they choose the same.
+    if row.switch == to and not (row.switched_by or "").startswith(INCIDENT):
         return
     before = Switch(row.switch)
     _move(row, to, by=actor, because=because)
@@ -162,9 +165,16 @@ def note_answer() -> None:
     )
 
 
-def note_failure(reason: str) -> None:
-    """A call had no answer that makes sense. The last of several in a row opens the circuit."""
+def note_failure(reason: str, *, grant_ids: Collection[int] = ()) -> None:
+    """A call had no answer that makes sense. The last of several in a row opens the circuit.
+
+    Not counted is a call about pairs whose calls failed before TradingView was last found to answer: they have
+    trouble of their own, and would open the circuit again for everybody as often as it closes.
+    """
     row = control_row()
+    if _failed_before(row.answering_since, grant_ids):
+        log.info("provisioning.own_trouble", because=reason)
+        return
     row.failures_in_row += 1
     if row.circuit_opened_at is None and row.failures_in_row >= FAILURES_OPEN:
         now = clock.now()
@@ -177,14 +187,33 @@ def note_failure(reason: str) -> None:
     db.session.flush()
 
 
+def _failed_before(moment: datetime | None, grant_ids: Collection[int]) -> bool:
+    """Whether a call for one of these pairs failed before `moment`, in what is tried for them now."""
+    if moment is None or not grant_ids:
+        return False
+    earlier = (
+        sa.select(ProvisioningAttempt.id)
+        .join(ProvisioningJob, ProvisioningJob.id == ProvisioningAttempt.job_id)
+        .join(Grant, sa.and_(Grant.id == ProvisioningJob.grant_id, Grant.cycle == ProvisioningJob.cycle))
+        .where(
+            Grant.id.in_(grant_ids),
+            ProvisioningAttempt.outcome == Outcome.LATER,
+            ProvisioningAttempt.finished_at <= moment,
+        )
+    )
+    return bool(db.session.scalar(sa.select(earlier.exists())))
+
+
 def work_due(now: datetime) -> int:
-    """How much a worker woken now could do: due pairs, or the one canary of an open circuit, or nothing."""
+    """How much a worker woken now could do: due pairs, the one canary of an open circuit, or nothing."""
     stands = standing()
     if stands.switch is Switch.DISABLED:
         return 0
+    waits_for_canary = stands.circuit_open and stands.incident_id is None
+    canary = int(waits_for_canary and stands.canary_at is not None and stands.canary_at <= now)
     if stands.circuit_open and not stands.by_hand:
-        return int(stands.incident_id is None and stands.canary_at is not None and stands.canary_at <= now)
-    return queries.grants_due(now)
+        return canary
+    return canary + queries.grants_due(now, may_read=stands.may_read)
 
 
 def claim_canary() -> bool:
@@ -211,6 +240,7 @@ def close_circuit() -> None:
     opened_at = row.circuit_opened_at
     row.circuit_opened_at = row.circuit_because = row.canary_at = None
     row.failures_in_row = FAILURES_OPEN - 1
+    row.answering_since = clock.now()
     db.session.flush()
     audit.record("system", "provisioning.circuit_closed", "provisioning:control", opened_at=opened_at.isoformat())
     log.warning("provisioning.circuit_closed")
@@ -270,11 +300,20 @@ def refuse_session(reason: str, *, credential_id: int | None) -> None:
     `credential_id` names the credentials that were refused. A refusal of others than the active ones is
     a late echo: somebody has saved better ones meanwhile.
     """
+    if note_refusal(reason, credential_id=credential_id):
+        make_due()
+
+
+def note_refusal(reason: str, *, credential_id: int | None) -> bool:
+    """The same for who goes on to lock people: true when it opened an incident, so that `make_due` has to follow.
+
+    That takes rows of everybody: nobody may wait for a person after it.
+    """
     row = control_row()
     active = db.session.scalar(sa.select(TradingViewCredential.id).where(TradingViewCredential.retired_at.is_(None)))
     if credential_id != active:
         log.info("provisioning.late_refusal", credential_id=credential_id)
-        return
+        return False
     now = clock.now()
     settings: Settings = current_app.config["STS"]
     incident_id = db.session.scalar(
@@ -297,16 +336,17 @@ def refuse_session(reason: str, *, credential_id: int | None) -> None:
             .values(refusals=ProvisioningIncident.refusals + 1, last_refused_at=now)
             .execution_options(synchronize_session="fetch")
         )
-        return
+        return False
+    row.session_verdict = Check.REFUSED.value
     # What the circuit waited for is known now, and a person has to act.
     row.circuit_opened_at = row.circuit_because = row.canary_at = None
     row.failures_in_row = 0
     if row.switch == Switch.AUTO:
-        _move(row, Switch.MANUAL, by=f"incident:{incident_id}", because=reason)
+        _move(row, Switch.MANUAL, by=f"{INCIDENT}{incident_id}", because=reason)
     audit.record("system", "provisioning.incident_opened", f"incident:{incident_id}", because=reason)
     letters.session_refused(incident_id, reason)
     log.error("provisioning.incident_opened", incident_id=incident_id, because=reason)
-    make_due()
+    return True
 
 
 def session_restored(*, actor: str, because: str) -> bool:
@@ -322,7 +362,8 @@ def session_restored(*, actor: str, because: str) -> bool:
         return False
     incident.closed_at, incident.closed_by, incident.closed_because = clock.now(), actor, because
     opened_at = incident.created_at
-    moved = row.switched_by == f"incident:{incident.id}"
+    row.answering_since = clock.now()
+    moved = row.switched_by == f"{INCIDENT}{incident.id}"
     if moved:
         _move(row, Switch.AUTO, by=actor, because=because)
     db.session.flush()
@@ -334,6 +375,16 @@ def session_restored(*, actor: str, because: str) -> bool:
 
 
 # Everything is due.
+
+
+def take_back_left_behind() -> None:
+    """Take from people what they have only because the machine was not allowed, and was passed over when it was.
+
+    A row that somebody held at the moment when staff went back to AUTO, or a store that has got its adapter since.
+    """
+    by_hand = sa.exists().where(ManualTask.closed_at.is_(None), ManualTask.kind == TaskKind.BY_HAND)
+    if standing().may_write and db.session.scalar(sa.select(by_hand)):
+        make_due(take_back=True)
 
 
 def make_due(*, take_back: bool = False, failed_since: datetime | None = None) -> None:

@@ -5,12 +5,12 @@ No sentence here repeats anything of what was entered: it goes to screens and lo
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from sts_app.core.errors import FixInput
+from sts_app.settings import crosses_in_clear
 
 # TradingView's own are 32 and about 50 characters. What is far from that is another cookie, or a whole page.
 SHORTEST, LONGEST = 8, 512
@@ -67,7 +67,7 @@ def address(text: str) -> str | None:
         raise refusal from None
     if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or "?" in text or "#" in text:
         raise refusal
-    if parts.scheme == "http" and not _is_inside(host):
+    if crosses_in_clear(text):
         raise FixInput(
             "The address of the access service starts with http://, and credentials would go there in clear."
         )
@@ -98,12 +98,3 @@ def _checked(name: str, value: str) -> str:
     if not SHORTEST <= len(value) <= LONGEST:
         raise FixInput(f"{words} has {len(value)} characters; a real one has between {SHORTEST} and {LONGEST}.")
     return value
-
-
-def _is_inside(host: str) -> bool:
-    """True for a host that only a private network or this machine reaches."""
-    try:
-        ip = ipaddress.ip_address(host)
-    except ValueError:
-        return "." not in host or host.endswith((".internal", ".local", ".localhost"))
-    return ip.is_private or ip.is_loopback

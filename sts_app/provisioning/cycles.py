@@ -40,21 +40,32 @@ def turn(grant: Grant, *, wanted: bool, trigger: Trigger, because: str, now: dat
     open_job(grant, trigger, because)
 
 
-def confirm(grant: Grant, now: datetime) -> None:
-    """Take a person's word for it that the pair is as wanted: TradingView cannot be read at present."""
+def confirm(grant: Grant, now: datetime, *, look_at: datetime | None = None) -> None:
+    """Take a person's word for it that the pair is as wanted: TradingView cannot be read at present.
+
+    `look_at` is when it is to be read after all, None where nothing ever can be.
+    """
     grant.state = GrantState.VERIFIED if grant.wanted else GrantState.ABSENT
-    grant.next_attempt_at = grant.said_by = None
+    grant.said_by = None
     prove(grant, CONFIRMED_BY_STAFF, now)
+    grant.next_attempt_at = max(filter(None, (grant.next_attempt_at, look_at)), default=None)
 
 
 def prove(grant: Grant, evidence: str, now: datetime) -> None:
-    """Write down since when a pair is known to stand as it should, and by what. Closes its job and its task."""
+    """Write down since when a pair is known to stand as it should, and by what. Closes its job and its task.
+
+    It is due again only while a late call may still undo it.
+    """
     if grant.wanted:
         grant.verified_at = now
         grant.granted_at = grant.granted_at or now
     else:
         grant.absent_at = now
     grant.evidence = evidence
+    # The call of a worker that lost its lease may still arrive: look once more when it cannot any longer.
+    if grant.late_call_until is not None and grant.late_call_until <= now:
+        grant.late_call_until = None
+    grant.next_attempt_at = grant.late_call_until
     close_job(grant, "reached", now)
     close_task(grant, evidence, now)
 

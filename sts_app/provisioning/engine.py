@@ -6,6 +6,7 @@ Each is a transaction of its own, or none: `claim` commits who works on what bef
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -18,7 +19,7 @@ from sts_app.catalog.models import FormerScript
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
 from sts_app.core.queue import wake
-from sts_app.provisioning import control, cycles, letters, pace, queries, services
+from sts_app.provisioning import control, cycles, letters, name_check, pace, queries, services
 from sts_app.provisioning.calling import Claim, Seen, call
 from sts_app.provisioning.models import Grant, ProvisioningAttempt, ProvisioningJob, TradingViewName
 from sts_app.provisioning.rules import (
@@ -39,6 +40,8 @@ __all__ = ["Claim", "Seen", "call", "claim_next", "hand_over_due", "settle"]
 log = structlog.get_logger()
 
 SETTLED = (GrantState.VERIFIED, GrantState.ABSENT)
+# What leaves everything as it was known before.
+UNREAD = (Outcome.NO_VERDICT, Outcome.LATER, Outcome.SESSION_REFUSED, Outcome.LOST)
 HANDED_OVER_AT_ONCE = 200
 
 
@@ -69,8 +72,9 @@ def claim_next(credential_id: int | None = None, *, one_call_for_all: bool = Tru
             return None
         rows = db.session.scalars(due.where(Grant.name_key == first.name_key, Grant.wanted.is_(first.wanted))).all()
         given_up = [row for row in rows if not _take_over(row, now)]
-        if given_up:
-            _tell_given_up(given_up)
+        handed_over = [row for row in given_up if row.state == GrantState.WITH_STAFF]
+        if handed_over:
+            _tell_given_up(handed_over)
         rows = [row for row in rows if row not in given_up]
         if rows:
             break
@@ -108,9 +112,10 @@ def claim_next(credential_id: int | None = None, *, one_call_for_all: bool = Tru
 def settle(claim: Claim, seen: dict[str, Seen]) -> None:
     """Write down what was seen, and decide what follows for each pair that is still ours.
 
-    What the calls showed about TradingView itself comes first: the control row is locked before people.
+    What the calls showed about TradingView itself comes first: the control row is locked before people. What
+    follows for everybody comes last: it takes rows of other people, and nobody is waited for after that.
     """
-    _draw_conclusions(claim, seen)
+    opened_incident = _draw_conclusions(claim, seen)
     by_hand = control.standing().by_hand
     now = clock.now()
     user_ids = people_of(claim.name_key)
@@ -139,12 +144,18 @@ def settle(claim: Claim, seen: dict[str, Seen]) -> None:
                 wait = max(row.next_attempt_at - now, timedelta(0))
                 soonest = wait if soonest is None else min(soonest, wait)
         _note_attempt(row, claim, view, now)
+    if any(view.outcome is Outcome.PRESENT for view in seen.values()):
+        _note_known(claim.name_key, now)
+    if Tell.CUSTOMER_NAME_UNKNOWN in told:
+        name_check.forget(claim.name)
     db.session.flush()
     for user_id in user_ids:
         if changed:
             move_on(user_id)
         services.announce(user_id)
     _tell(told, claim, seen, user_ids)
+    if opened_incident:
+        control.make_due()
     if soonest is not None:
         wake("provisioning.work", after=soonest)
     log.info(
@@ -157,9 +168,9 @@ def settle(claim: Claim, seen: dict[str, Seen]) -> None:
 
 def move_on(user_id: int) -> None:
     """What waited for a new name or a new script to be verified: the old one goes."""
-    names = queries.names_of(user_id)
-    if len(names) > 1 or db.session.scalar(sa.select(sa.exists().where(FormerScript.id.is_not(None)))):
-        trigger = Trigger.RENAMED if len(names) > 1 else Trigger.MOVED
+    held = queries.names_of(user_id)
+    if len(held) > 1 or db.session.scalar(sa.select(sa.exists().where(FormerScript.id.is_not(None)))):
+        trigger = Trigger.RENAMED if len(held) > 1 else Trigger.MOVED
         services.recompute(user_id, trigger=trigger, because="the new one is verified")
         services.release_names(user_id)
 
@@ -174,7 +185,7 @@ def hand_over_due() -> int:
     if not standing.by_hand:
         return 0
     now = clock.now()
-    believed = 0 if standing.may_read else _believe(now)
+    believed = 0 if standing.may_read else _believe(now, look_again=standing.has_adapter)
     rows = db.session.scalars(_due(now).where(~_only_read()).limit(HANDED_OVER_AT_ONCE)).all()
     for row in rows:
         _close_lost_attempt(row, now)
@@ -189,22 +200,26 @@ def hand_over_due() -> int:
     return believed + len(rows)
 
 
-def _believe(now: datetime) -> int:
-    """Nothing can be read: what a person said stands, and what stood already stands without another look."""
-    due = sa.select(Grant.name_key).where(queries.is_due(now), _only_read()).distinct()
-    names = db.session.scalars(due.order_by(Grant.name_key).limit(HANDED_OVER_AT_ONCE)).all()
+def _believe(now: datetime, *, look_again: bool) -> int:
+    """Nothing can be read: what a person said stands, and what stood already stands without another look.
+
+    With `look_again` TradingView can be read later: then all of it waits for that, and stands meanwhile.
+    """
+    which = Grant.said_by.is_not(None) if look_again else _only_read()
+    due = sa.select(Grant.name_key).where(queries.is_due(now), which).distinct()
+    found = db.session.scalars(due.order_by(Grant.name_key).limit(HANDED_OVER_AT_ONCE)).all()
     believed = 0
-    for name_key in names:
-        user_ids = people_of(name_key)
+    # In the order in which everybody else takes people, too.
+    for user_ids, name_key in sorted((people_of(name_key), name_key) for name_key in found):
         for user_id in user_ids:
             services.lock_person(user_id)
-        rows = db.session.scalars(_due(now).where(Grant.name_key == name_key, _only_read())).all()
+        rows = db.session.scalars(_due(now).where(Grant.name_key == name_key, which)).all()
         for row in rows:
             _close_lost_attempt(row, now)
             if row.state in SETTLED:
                 row.next_attempt_at = None
             else:
-                cycles.confirm(row, now)
+                cycles.confirm(row, now, look_at=now if look_again else None)
         db.session.flush()
         for user_id in user_ids:
             move_on(user_id)
@@ -213,15 +228,19 @@ def _believe(now: datetime) -> int:
     return believed
 
 
-def _draw_conclusions(claim: Claim, seen: dict[str, Seen]) -> None:
-    """What a try showed about TradingView itself: a refused session, no answer at all, or that it answers."""
+def _draw_conclusions(claim: Claim, seen: dict[str, Seen]) -> bool:
+    """What a try showed about TradingView itself: a refused session, no answer at all, or that it answers.
+
+    True when an incident was opened.
+    """
     refused = next((view for view in seen.values() if view.outcome is Outcome.SESSION_REFUSED), None)
     if refused is not None:
-        control.refuse_session(refused.reason, credential_id=claim.credential_id)
-    elif all(view.outcome is Outcome.LATER for view in seen.values()):
-        control.note_failure(next(iter(seen.values())).reason)
+        return control.note_refusal(refused.reason, credential_id=claim.credential_id)
+    if all(view.outcome is Outcome.LATER for view in seen.values()):
+        control.note_failure(next(iter(seen.values())).reason, grant_ids=claim.grant_ids.values())
     elif any(view.outcome is not Outcome.LOST for view in seen.values()):
         control.note_answer()
+    return False
 
 
 def _affordable(rows: Sequence[Grant], *, one_call_for_all: bool) -> tuple[Sequence[Grant], frozenset[str]]:
@@ -230,7 +249,7 @@ def _affordable(rows: Sequence[Grant], *, one_call_for_all: bool) -> tuple[Seque
     wanted_calls = min(len(writes), 1) if one_call_for_all else len(writes)
     taken, wait = pace.take_writes(wanted_calls, urgent=rows[0].priority <= Priority.RETRY)
     if wait is not None:
-        wake("provisioning.work", after=pace.stretched(wait))
+        pace.wake_when_full(wait)
         return [], frozenset()
     writable = writes if one_call_for_all else writes[:taken]
     left_out = set(writes) - set(writable)
@@ -269,16 +288,23 @@ def _leads(now: datetime, *, only_read: bool) -> sa.ColumnElement[bool]:
 
 
 def _take_over(row: Grant, now: datetime) -> bool:
-    """Deal with a lease that ran out; False when the pair goes to a person instead."""
+    """Deal with a lease that ran out; False when nobody works on the pair now: it goes to a person.
+
+    One that stands already stays as it is, without being looked at once more.
+    """
     if not _close_lost_attempt(row, now):
         return True
+    row.late_call_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
     log.warning("provisioning.lease_lost", grant_id=row.id, lost=row.lost_claims + 1)
     step = next_step(_standing(row), Outcome.LOST, policy())
     row.lost_claims = step.lost_claims
     if step.state is not GrantState.WITH_STAFF:
         return True
-    row.state, row.next_attempt_at = step.state, None
-    row.last_reason = "the worker died three times on this row"
+    row.next_attempt_at = row.said_by = None
+    if row.state in SETTLED:
+        row.lost_claims = 0
+        return False
+    row.state, row.last_reason = step.state, "the worker died three times on this row"
     cycles.open_task(row, TaskKind.EXHAUSTED, row.last_reason)
     return False
 
@@ -299,18 +325,23 @@ def _close_lost_attempt(row: Grant, now: datetime) -> bool:
 
 def _mark(rows: Sequence[Grant]) -> str:
     """Names one handing over of these rows, for the key of its letter."""
-    first = min(rows, key=lambda row: row.id)
-    return f"{first.id}:{first.cycle}"
+    told = ",".join(sorted(f"{row.id}:{row.cycle}" for row in rows))
+    return hashlib.sha256(told.encode()).hexdigest()[:24]
+
+
+def _turn_of(name_key: str, rows: Sequence[Grant]) -> str:
+    """Names one turn of a name to being wanted, for the key of what its holder is told of it once."""
+    return f"{name_key}:{max(row.cycle for row in rows)}"
 
 
 def _tell_given_up(rows: Sequence[Grant]) -> None:
     """One letter for what one dead worker left behind, however many scripts that was."""
     first = rows[0]
-    key = _mark(rows)
-    letters.manual_tasks(rows, key=f"manual-tasks:{key}")
+    letters.manual_tasks(rows, key=f"manual-tasks:{_mark(rows)}")
     if first.wanted:
         for user_id in people_of(first.name_key):
-            letters.access_failed(user_id, first.name_spelling, key=f"access-failed:{key}", name_unknown=False)
+            key = f"access-delayed:{user_id}:{_turn_of(first.name_key, rows)}"
+            letters.access_failed(user_id, first.name_spelling, key=key, name_unknown=False)
 
 
 def _step(row: Grant, claim: Claim, view: Seen, *, by_hand: bool) -> Step:
@@ -320,13 +351,13 @@ def _step(row: Grant, claim: Claim, view: Seen, *, by_hand: bool) -> Step:
         return Step(moving, timedelta(0))
     step = next_step(_standing(row), view.outcome, policy(), vendor_after=view.after)
     if row.state in SETTLED:
-        if view.outcome in (Outcome.LATER, Outcome.SESSION_REFUSED):
+        if view.outcome in UNREAD:
             # A reading that failed says nothing against what was read before.
             return Step(GrantState(row.state), step.after, step.failed_tries, step.spent_tries, step.lost_claims)
         if view.outcome is Outcome.NOT_TAKEN:
             return Step(moving, timedelta(0))
     if row.said_by is not None:
-        if view.outcome in (Outcome.LATER, Outcome.SESSION_REFUSED):
+        if view.outcome in UNREAD:
             return Step(GrantState.VERIFIED if row.wanted else GrantState.ABSENT, None)
         if view.outcome is Outcome.NOT_TAKEN:
             return Step(GrantState.WITH_STAFF, None) if by_hand else Step(moving, timedelta(0))
@@ -334,8 +365,7 @@ def _step(row: Grant, claim: Claim, view: Seen, *, by_hand: bool) -> Step:
 
 
 def _apply(row: Grant, step: Step, view: Seen, *, now: datetime) -> None:
-    settings = current_app.config["STS"]
-    was_settled, was_taken_over, said_by = row.state in SETTLED, row.lost_claims > 0, row.said_by
+    was_settled, said_by = row.state in SETTLED, row.said_by
     row.lease_token = row.leased_until = None
     if was_settled and step.state not in SETTLED:
         cycles.turn(row, wanted=row.wanted, trigger=Trigger.DRIFT, because="TradingView shows something else", now=now)
@@ -351,13 +381,24 @@ def _apply(row: Grant, step: Step, view: Seen, *, now: datetime) -> None:
         disputed = said_by is not None and view.outcome is Outcome.NOT_TAKEN
         kind = TaskKind.DISPUTED if disputed else TaskKind.EXHAUSTED
         cycles.open_task(row, kind, view.reason or view.outcome.value)
-    elif view.outcome in (Outcome.LATER, Outcome.SESSION_REFUSED):
-        cycles.confirm(row, now)
-    elif step.state in SETTLED:
+    elif step.state in SETTLED and view.outcome not in UNREAD:
         cycles.prove(row, "the name is unknown" if view.outcome is Outcome.UNKNOWN_NAME else "read back", now)
-        if was_taken_over:
-            # The first worker's call may still arrive; look once more when it cannot any longer.
-            row.next_attempt_at = now + timedelta(seconds=settings.lease_seconds)
+    elif step.state in SETTLED and not was_settled:
+        cycles.confirm(row, now, look_at=now + policy().delays[0])
+
+
+def _note_known(name_key: str, now: datetime) -> None:
+    """Who holds access is known at TradingView, whatever could be asked when the name was given."""
+    db.session.execute(
+        sa.update(TradingViewName)
+        .where(
+            TradingViewName.name_key == name_key,
+            TradingViewName.released_at.is_(None),
+            TradingViewName.verified_at.is_(None),
+        )
+        .values(verified_at=now)
+        .execution_options(synchronize_session="fetch")
+    )
 
 
 def _note_attempt(row: Grant, claim: Claim, view: Seen, now: datetime) -> None:
@@ -404,7 +445,7 @@ def _tell(told: dict[Tell, list[Grant]], claim: Claim, seen: dict[str, Seen], us
         letters.provisioning_failure(rows, reason, key=f"provisioning-exhausted:{key}", final=True)
         letters.manual_tasks(rows, key=f"manual-tasks:{key}")
     for user_id in user_ids:
-        if Tell.CUSTOMER_NAME_UNKNOWN in told:
-            letters.access_failed(user_id, claim.name, key=f"access-failed:{key}", name_unknown=True)
-        if Tell.CUSTOMER_DELAYED in told:
-            letters.access_failed(user_id, claim.name, key=f"access-failed:{key}", name_unknown=False)
+        for tell, kind in ((Tell.CUSTOMER_NAME_UNKNOWN, "name-unknown"), (Tell.CUSTOMER_DELAYED, "access-delayed")):
+            if tell in told:
+                turn = f"{kind}:{user_id}:{_turn_of(claim.name_key, told[tell])}"
+                letters.access_failed(user_id, claim.name, key=turn, name_unknown=tell is Tell.CUSTOMER_NAME_UNKNOWN)

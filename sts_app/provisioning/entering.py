@@ -1,16 +1,17 @@
 """Enter credentials of TradingView: shape what was pasted, try it, keep it.
 
-Four verbs and not one, because the try calls TradingView and nothing may be open meanwhile. A door says
-`shaped` (no I/O), `count_try` (a transaction of its own, so that a refused try counts as well), `ask` (the
-call, with nothing open) and `keep` (one transaction). What they raise and write to the log never holds
-anything of the credentials.
+Several verbs and not one, because the try calls TradingView and nothing may be open meanwhile. A door says
+`shaped` (no I/O), `at_the_address_kept` if no address was entered, and `count_try` (in a transaction of their
+own, so that a refused try counts as well), `ask` (the call, with nothing open) and `keep` (one transaction).
+What they raise and write to the log never holds anything of the credentials.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 import structlog
@@ -36,10 +37,24 @@ TRIES_WITHIN = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Accepted:
-    """Credentials that TradingView accepted at `at`: what `keep` takes and only `ask` makes."""
+    """Credentials that were asked about at `at` and not refused: what `keep` takes and only `ask` makes.
+
+    `session_was_checked` is False where only the access service's being there could be asked for.
+    """
 
     credentials: Credentials
     at: datetime
+    session_was_checked: bool
+
+    @property
+    def sentence(self) -> str:
+        """What a person may conclude from it."""
+        if self.session_was_checked:
+            return "TradingView accepts the credentials."
+        return (
+            "The access service answers. That is all that was checked, because TV_CANARY_USERNAME is not set: whether "
+            "it is signed in at TradingView is not known."
+        )
 
 
 class NotAccepted(Refusal):
@@ -79,6 +94,33 @@ def shaped(*, session_id: str = "", signature: str = "", api_url: str = "") -> C
     return Credentials(_secret(pasted.session_id), _secret(pasted.signature), address)
 
 
+def at_the_address_kept(candidate: Credentials) -> Credentials:
+    """The candidate with the address of the active set: for whoever enters cookies and says nothing of the service.
+
+    Raises FixInput where an access service is in use and the active set, which may name one, cannot be read.
+    """
+    try:
+        active = credentials.active()
+    except credentials.CannotRead:
+        if _mode() != "unofficial-api":
+            return candidate
+        raise FixInput(
+            "The stored credentials cannot be read, and so nobody knows which access service they name. Enter its "
+            "address as well, or an empty one for that of TV_ACCESS_API_URL."
+        ) from None
+    return replace(candidate, api_url=active.api_url) if active is not None else candidate
+
+
+def service_of(candidate: Credentials) -> str | None:
+    """The host of the access service that credentials would be sent to; None where none is in use. For people.
+
+    Whatever else its address holds is part of the credentials.
+    """
+    if _mode() != "unofficial-api":
+        return None
+    return urlsplit(candidate.api_url or current_app.config["STS"].tv_access_api_url or "").hostname
+
+
 def count_try(*, actor: str) -> None:
     """Spend one of the five tries that all of the store has in a minute. Commit it before `ask`.
 
@@ -105,7 +147,8 @@ def count_try(*, actor: str) -> None:
 def ask(candidate: Credentials, adapter: TradingView) -> Accepted:
     """Let TradingView say whether it accepts them: one call, by an adapter made of them, with nothing open.
 
-    Raises NotAccepted when it does not, and NotNow when it does not answer.
+    An access service can be asked for its session only with a `TV_CANARY_USERNAME`; what comes back says
+    whether it was. Raises NotAccepted when it does not, and NotNow when it does not answer.
     """
     verdict, reason = control.ask_session(adapter)
     if verdict is control.Check.REFUSED:
@@ -114,21 +157,30 @@ def ask(candidate: Credentials, adapter: TradingView) -> Accepted:
     if verdict is control.Check.NO_ANSWER:
         log.warning("provisioning.credentials_not_checked", because=reason)
         raise NotNow(f"TradingView did not answer ({reason}). Nothing was stored and nothing was changed; try again.")
-    return Accepted(candidate, clock.now())
+    return Accepted(candidate, clock.now(), session_was_checked=_session_is_checked())
 
 
 def keep(accepted: Accepted, *, actor: str) -> int:
-    """Store what TradingView accepted as the active set; its id. Ends the open incident: what waited is due.
+    """Store what was accepted as the active set; its id. Ends the open incident: what waited is due.
 
     Of two people who save at once the later one's set stays. Raises NoKey.
     """
     number = credentials.store(accepted.credentials, accepted_at=accepted.at, actor=actor)
-    control.session_restored(actor=actor, because=f"TradingView accepted the credentials {number}")
+    if accepted.session_was_checked:
+        because = f"TradingView accepted the credentials {number}"
+    else:
+        because = f"the access service answered with the credentials {number}; its session could not be checked"
+    control.session_restored(actor=actor, because=because)
     return number
 
 
 def _secret(text: str | None) -> SecretStr | None:
     return None if text is None else SecretStr(text)
+
+
+def _session_is_checked() -> bool:
+    """Whether asking for the session says anything of TradingView, and not only of a service in front of it."""
+    return _mode() != "unofficial-api" or current_app.config["STS"].tv_canary_username is not None
 
 
 def _mode() -> str:

@@ -20,7 +20,7 @@ from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.money import as_moment
 from sts_app.provisioning import control, pace, queries, verdicts, words
-from sts_app.provisioning.models import Entitlement, TradingViewName
+from sts_app.provisioning.models import Entitlement, Grant, TradingViewName
 from sts_app.provisioning.queries import Facts, StrategyAccess
 from sts_app.provisioning.rules import AccessState, Script, Switch
 from sts_app.provisioning.verdicts import NameTold, ReasonTold, StrategyTold, Way
@@ -47,6 +47,8 @@ class CustomerAccess:
     """One strategy as its customer sees it. `history` is newest first.
 
     `read_at` is when access was last read back, None where it does not stand or a person's word stands for it.
+    `asked_at` is when TradingView is asked next, in the past while that waits for its turn or is under way; None
+    where nothing moves, or a person has it.
     """
 
     strategy: Strategy
@@ -55,6 +57,7 @@ class CustomerAccess:
     read_at: datetime | None
     history: tuple[Line, ...]
     is_moving: bool
+    asked_at: datetime | None
 
 
 def person_called(who: str) -> int | None:
@@ -76,30 +79,40 @@ def person_called(who: str) -> int | None:
 def as_customer_sees(user_id: int, now: datetime) -> list[CustomerAccess]:
     """The access of one person in their own words, a row for each strategy they are or were entitled to."""
     facts = queries.facts_of(user_id, now)
-    rows = [
-        queries.access_to(facts, script, strategy)
-        for script, strategy in facts.scripts.items()
-        if facts.reasons(script)
-    ]
-    ledger = queries.ledger_of(grant for row in rows for grant in row.rows)
+    names = _all_names(user_id)
+    pairs = _pairs_ever(facts, names)
+    ledger = queries.ledger_of(pairs)
     standing = control.standing()
-    since = {name.name_key: name.created_at for name in facts.names}
-    return [
-        CustomerAccess(
-            row.strategy,
-            row.state,
-            words.words_for(row, facts, ledger, standing),
-            words.read_at(row),
-            words.history_of(row.rows, ledger, since=since),
-            _is_moving(row, now),
+    seen = []
+    for script, strategy in facts.scripts.items():
+        if not facts.reasons(script):
+            continue
+        row = queries.access_to(facts, script, strategy)
+        scripts = {script.script_id, *script.former_ids}
+        seen.append(
+            CustomerAccess(
+                strategy,
+                row.state,
+                words.words_for(row, facts, ledger, standing),
+                words.read_at(row),
+                words.history_of((pair for pair in pairs if pair.script_id in scripts), ledger, names=names),
+                _is_moving(row, now),
+                _asked_at(row, now),
+            )
         )
-        for row in rows
-    ]
+    return seen
 
 
-def after_recheck(pairs: int) -> str:
-    """What pressing *Recheck* leads to for a customer, when `services.recheck` made so many pairs due."""
-    return words.recheck_words(pairs, control.standing())
+def after_recheck(user_id: int, now: datetime) -> str:
+    """What pressing *Recheck* led to for a customer, as their pairs stand after it."""
+    names = queries.names_of(user_id)
+    return words.recheck_words(queries.grants_of(name.name_key for name in names), control.standing(), now)
+
+
+def _pairs_ever(facts: Facts, names: Sequence[TradingViewName]) -> Sequence[Grant]:
+    """The pairs of every name a person has or had, those of a name that is somebody else's by now included."""
+    released = {name.name_key for name in names} - {name.name_key for name in facts.names}
+    return [*facts.grants.values(), *(queries.grants_of(released) if released else ())]
 
 
 def _is_moving(access: StrategyAccess, now: datetime) -> bool:
@@ -107,6 +120,13 @@ def _is_moving(access: StrategyAccess, now: datetime) -> bool:
     if access.state in (AccessState.PENDING, AccessState.REVOKING):
         return True
     return any(row.next_attempt_at is not None and row.next_attempt_at <= now for row in access.rows)
+
+
+def _asked_at(access: StrategyAccess, now: datetime) -> datetime | None:
+    """When TradingView is asked next, which has come while it is being asked. A reading far ahead is no news."""
+    moving = _is_moving(access, now)
+    due = (row.next_attempt_at for row in access.rows if moving and row.next_attempt_at is not None)
+    return min(due, default=None)
 
 
 def explain(user_id: int, strategy_id: int | None = None, *, now: datetime | None = None) -> Explanation:

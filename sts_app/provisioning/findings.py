@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +15,7 @@ from sts_app.audit import services as audit
 from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.errors import FixInput, NotThere
-from sts_app.provisioning.comparing import CHANGES, Act, Difference
+from sts_app.provisioning.comparing import CHANGES, Act, Difference, Known
 from sts_app.provisioning.models import AllowedHolder, ReconciliationFinding, ReconciliationRun
 from sts_app.provisioning.rules import Finding, Pair
 
@@ -141,6 +142,12 @@ def count(run_id: int) -> dict[str, dict[str, int]]:
         rows = sa.select(column, sa.func.count()).where(ReconciliationFinding.run_id == run_id).group_by(column)
         counted[word] = {row[0]: row[1] for row in db.session.execute(rows.order_by(column))}
     return counted
+
+
+def count_proven(proven: Iterable[Known]) -> dict[str, dict[str, int]]:
+    """How many pairs that people had to work on were shown to be as they should, by what was asked of people."""
+    counted = Counter("present" if known.wanted else "absent" for known in proven)
+    return {"proven": {word: counted[word] for word in ("present", "absent")}}
 
 
 def covers(run: ReconciliationRun, pair: Pair) -> bool:

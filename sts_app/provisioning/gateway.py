@@ -51,7 +51,8 @@ class CallMade:
     """One call over the wire as it ended: whether it could change anything, what it was for, and how long it took.
 
     `outcome` is `answered` or the kind of trouble; `limited` is true when the vendor asked for a slower pace,
-    `after` is how long it asked us to wait.
+    `after` is how long it asked us to wait. `is_extra` marks a write beyond the one for each script that whoever
+    calls has reckoned with.
     """
 
     kind: Literal["read", "write"]
@@ -60,6 +61,7 @@ class CallMade:
     ms: int
     limited: bool = False
     after: timedelta | None = None
+    is_extra: bool = False
 
 
 Meter = Callable[[CallMade], None]
@@ -118,6 +120,13 @@ class NeedsStaff(TradingViewError):
     """The session is dead or refused (401, 403, sign-in page, captcha). Only a person can mend that."""
 
 
+def outcome_of(failure: TradingViewError) -> str:
+    """How a call that ended so is written down: the kind of trouble, or who has to mend it."""
+    if isinstance(failure, TryLater):
+        return failure.trouble.value
+    return {NeedsCustomer: "needs_customer", NeedsStaff: "needs_staff"}.get(type(failure), "refused")
+
+
 class TradingView(Protocol):
     @property
     def one_call_for_all(self) -> bool:
@@ -129,15 +138,21 @@ class TradingView(Protocol):
         ...
 
     def grant(self, name: str, script_ids: Sequence[str]) -> list[ScriptAnswer]:
-        """Ask for access for life to each script; one answer per script, in the order asked."""
+        """Ask for access for life to each script; one answer per script, in the order asked.
+
+        Where each script is a call of its own, those left over when the time is up have no answer.
+        """
         ...
 
     def revoke(self, name: str, script_ids: Sequence[str]) -> list[ScriptAnswer]:
-        """Ask for removal from each script; absent already is not a refusal."""
+        """Ask for removal from each script, answered as `grant` is; absent already is not a refusal."""
         ...
 
     def has_access(self, name: str, script_ids: Sequence[str]) -> list[AccessFact]:
-        """Read what stands; a script the vendor does not mention counts as no access."""
+        """Read what stands; a script the vendor does not mention counts as no access.
+
+        Where each script is a call of its own, those left over when the time is up are missing from the facts.
+        """
         ...
 
     def list_holders(self, script_id: str) -> list[Holder]:

@@ -10,9 +10,11 @@ from flask import current_app
 
 from sts_app.accounts.models import User
 from sts_app.catalog.models import Strategy
+from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.web import address_of
 from sts_app.emails import services as emails
+from sts_app.provisioning import queries
 from sts_app.provisioning.models import Entitlement, Grant
 
 if TYPE_CHECKING:
@@ -66,8 +68,9 @@ def access_failed(user_id: int, name: str, *, key: str, name_unknown: bool) -> N
 
 
 def access_cannot(user_id: int, grants: Sequence[Grant], *, key: str) -> None:
-    """Tell the customer that a person could not give access, and what they can do."""
+    """Tell the customer that a person could not give access, and what they can do: the same as their dashboard."""
     user = db.session.get_one(User, user_id)
+    now = clock.now()
     emails.post(
         key=f"{key}:{user_id}",
         kind="access_cannot",
@@ -78,6 +81,7 @@ def access_cannot(user_id: int, grants: Sequence[Grant], *, key: str) -> None:
         context={
             "name": grants[0].name_spelling,
             "strategies": [line["strategy"] for line in _lines(grants)],
+            "paid": any(queries.has_money_in(each, now) for each in queries.entitlements_of(user_id)),
             "name_link": address_of("provisioning.onboarding"),
             "link": address_of("pages.dashboard"),
         },

@@ -94,8 +94,8 @@ class DirectTradingView:
     `session_id` and `signature` are the cookies `sessionid` and `sessionid_sign`. `validate_timeout` is
     the seconds for looking a name up and for checking the session, `call_timeout` those for a whole
     grant, revoke or reading, however many scripts it is about, and for each page of a list of holders.
-    What could not be asked in that time is `TryLater`. No call is ever repeated here: whoever calls
-    counts, by `meter`, and paces.
+    What could not be asked in that time is left out of the answers; if that is everything it is `TryLater`.
+    No call is ever repeated here: whoever calls counts, by `meter`, and paces.
     """
 
     one_call_for_all = False
@@ -137,69 +137,69 @@ class DirectTradingView:
         `NeedsCustomer`, and a name that is spelled otherwise there is asked for in that spelling.
         """
 
-        def give(name: str, script_id: str) -> _Said:
-            said = self._write("grant", ADD, name, script_id, left())
+        def give(name: str, script_id: str, *, is_extra: bool = False) -> _Said:
+            said = self._write("grant", ADD, name, script_id, left(), is_extra=is_extra)
             if said.exists:
                 # Refused or not: the name holds the script, and reading back shows whether with an end.
-                self._write("grant", CHANGE_END, name, script_id, left())
+                self._write("grant", CHANGE_END, name, script_id, left(), is_extra=True)
             return said
 
-        if not script_ids:
-            return []
-        _refuse_what_is_no_name("grant", name)
-        left = self._time_for("grant")
-        answers: list[ScriptAnswer] = []
         spelling: str | None = None
-        for script_id in script_ids:
+
+        def ask(script_id: str) -> ScriptAnswer:
+            nonlocal spelling
             said = give(spelling or name, script_id)
             if said.refused and spelling is None:
                 spelling = self._look_up(name, min(left(), self._validate_timeout))
                 if spelling is None:
                     raise NeedsCustomer("grant: TradingView does not know this name")
                 if spelling != name:
-                    said = give(spelling, script_id)
-            answers.append(ScriptAnswer(script_id, said.refused))
-        return answers
+                    said = give(spelling, script_id, is_extra=True)
+            return ScriptAnswer(script_id, said.refused)
+
+        if script_ids:
+            _refuse_what_is_no_name("grant", name)
+        left = self._time_for("grant")
+        return _each(script_ids, ask)
 
     def revoke(self, name: str, script_ids: Sequence[str]) -> list[ScriptAnswer]:
         """Ask for removal, one call for each script. A refusal for what the name does not hold is none:
         the list tells, and it also tells the spelling under which a name that was refused is held.
         """
-        if not script_ids:
-            return []
-        _refuse_what_is_no_name("revoke", name)
-        left = self._time_for("revoke")
-        answers = []
-        for script_id in script_ids:
+
+        def ask(script_id: str) -> ScriptAnswer:
             said = self._write("revoke", REMOVE, name, script_id, left())
             if said.refused:
                 listed = self._list("has_access", script_id, left, name=name)
                 holder = listed.holders.get(name.lower()) if listed else None
                 if holder is not None and holder.name != name:
-                    said = self._write("revoke", REMOVE, holder.name, script_id, left())
+                    said = self._write("revoke", REMOVE, holder.name, script_id, left(), is_extra=True)
                 elif holder is None and listed is not None and listed.is_whole:
                     said = _Said()
-            answers.append(ScriptAnswer(script_id, said.refused))
-        return answers
+            return ScriptAnswer(script_id, said.refused)
+
+        if script_ids:
+            _refuse_what_is_no_name("revoke", name)
+        left = self._time_for("revoke")
+        return _each(script_ids, ask)
 
     def has_access(self, name: str, script_ids: Sequence[str]) -> list[AccessFact]:
         """Read what stands, one call for each script. Only a row under this very name, ignoring case, is access.
 
         An end that has passed is told like any other: the row is still on the list.
         """
-        if not script_ids:
-            return []
-        _refuse_what_is_no_name("has_access", name)
-        left = self._time_for("has_access")
-        facts = []
-        for script_id in script_ids:
+
+        def ask(script_id: str) -> AccessFact:
             listed = self._list("has_access", script_id, left, name=name)
             holder = listed.holders.get(name.lower()) if listed else None
             if holder is not None:
-                facts.append(AccessFact(script_id, has_access=True, expires_at=holder.expires_at))
-            else:
-                facts.append(AccessFact(script_id, has_access=False, is_told=listed is not None and listed.is_whole))
-        return facts
+                return AccessFact(script_id, has_access=True, expires_at=holder.expires_at)
+            return AccessFact(script_id, has_access=False, is_told=listed is not None and listed.is_whole)
+
+        if script_ids:
+            _refuse_what_is_no_name("has_access", name)
+        left = self._time_for("has_access")
+        return _each(script_ids, ask)
 
     def list_holders(self, script_id: str) -> list[Holder]:
         """Everybody on the list of a script, page by page; an end that has passed is told like any other.
@@ -238,9 +238,9 @@ class DirectTradingView:
 
         return self._call(Asked("read", "find_name", "GET", f"/username_hint/?s={quoted(name)}", seconds), read)
 
-    def _write(self, op: str, path: str, name: str, script_id: str, seconds: float) -> _Said:
+    def _write(self, op: str, path: str, name: str, script_id: str, seconds: float, *, is_extra: bool = False) -> _Said:
         content, content_type = multipart_content({"pine_id": script_id, "username_recip": name})
-        return self._call(Asked("write", op, "POST", path, seconds, content, content_type), _read_said)
+        return self._call(Asked("write", op, "POST", path, seconds, content, content_type, is_extra), _read_said)
 
     def _list(
         self,
@@ -308,6 +308,19 @@ class DirectTradingView:
             "X-Requested-With": "XMLHttpRequest",
             "X-Language": "en",
         }
+
+
+def _each(script_ids: Sequence[str], ask: Callable[[str], T]) -> list[T]:
+    """What `ask` says of each script until the time is up. `TryLater` only when not even the first was answered."""
+    done: list[T] = []
+    for script_id in script_ids:
+        try:
+            done.append(ask(script_id))
+        except TryLater as trouble:
+            if not done or trouble.trouble is not Trouble.TIMEOUT:
+                raise
+            break
+    return done
 
 
 def _refuse_what_is_no_name(op: str, name: str) -> None:

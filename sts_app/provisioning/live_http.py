@@ -37,11 +37,11 @@ from sts_app.core import clock
 from sts_app.provisioning.gateway import (
     CallMade,
     Meter,
-    NeedsCustomer,
     NeedsStaff,
     TradingViewError,
     Trouble,
     TryLater,
+    outcome_of,
 )
 
 log = structlog.get_logger()
@@ -68,6 +68,7 @@ class Asked:
     """One call to make: whether it can change anything, what it is for, where it goes, and what it sends.
 
     `op` is the gateway's word for the act. `seconds` is the time for the whole of it, connection included.
+    `is_extra` is `CallMade`'s.
     """
 
     kind: Literal["read", "write"]
@@ -77,6 +78,7 @@ class Asked:
     seconds: float
     content: bytes | None = None
     content_type: str | None = None
+    is_extra: bool = False
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,8 @@ class Client:
         finally:
             ms = round((time.monotonic() - started) * 1000)
             log.info("tradingview.call", op=asked.op, status=status, ms=ms, outcome=outcome)
-            self._meter(CallMade(asked.kind, asked.op, outcome, ms, limited=status == 429, after=after))
+            limited = status == 429
+            self._meter(CallMade(asked.kind, asked.op, outcome, ms, limited, after, is_extra=asked.is_extra))
 
     def _prepared(self, asked: Asked, headers: Mapping[str, str]) -> requests.PreparedRequest:
         # One connection per call: at this pace a kept one is mostly found dead, and nothing here may
@@ -257,13 +260,6 @@ class Client:
                     failure = TryLater(f"{op}: the connection failed or was lost")
         # Raised out here for the same reason as above.
         raise failure
-
-
-def outcome_of(failure: TradingViewError) -> str:
-    """How a call that ended so is written down: the kind of trouble, or who has to mend it."""
-    if isinstance(failure, TryLater):
-        return failure.trouble.value
-    return {NeedsCustomer: "needs_customer", NeedsStaff: "needs_staff"}.get(type(failure), "refused")
 
 
 def json_content(value: object) -> tuple[bytes, str]:

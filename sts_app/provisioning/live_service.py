@@ -8,7 +8,6 @@ answers every inner fault with one and the same 500, and secured forks, which wa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, Literal, TypeVar
 
 from pydantic import SecretStr
@@ -39,8 +38,8 @@ class AccessService:
     """The `TradingView` gateway over an access service at `base_url`.
 
     `validate_timeout` and `call_timeout` are seconds for a whole call, connection included:
-    the first for looking a name up, the second for access, which asks TradingView two or three times
-    for each script. `session_id` and `signature` are sent as headers when they are set.
+    the first for looking a name up and for asking for the session, the second for access, which asks TradingView
+    two or three times for each script. `session_id` and `signature` are sent as headers when they are set.
 
     `canary` is the name of a known holder, for `check_session`; `canary_scripts` are the scripts it is
     asked about. No call is ever repeated here: whoever calls counts, by `meter`, and paces.
@@ -72,7 +71,7 @@ class AccessService:
         self._client.close()
 
     def find_name(self, name: str) -> str | None:
-        """The name in TradingView's own spelling, or None when it is unknown there. Takes one call.
+        """The name in TradingView's own spelling, or None when it is unknown there. Takes one call, and for a 404 two.
 
         A yes without that spelling, or with another name's, is no answer (`TryLater`).
         """
@@ -93,6 +92,8 @@ class AccessService:
         try:
             return self._call(asked, read)
         except NeedsCustomer:
+            # A service that is gone, or an address without one, says 404 to whatever it is asked.
+            self.check_session()
             return None
 
     def grant(self, name: str, script_ids: Sequence[str]) -> list[ScriptAnswer]:
@@ -149,7 +150,7 @@ class AccessService:
         """Ask for the access of the canary and see whether the answer is a list.
 
         The open dialect hides an expired session in the same 500 as every other inner fault, so here,
-        and only here, that answer counts as a dead session (`NeedsStaff`). Without a canary there is
+        and only here, a 500 counts as a dead session (`NeedsStaff`). Without a canary there is
         nobody to ask about: then this only learns whether the service is alive (`GET /`) and lets us in.
         """
         if self._canary is None:
@@ -161,8 +162,8 @@ class AccessService:
             answer.records()
 
         path = f"/access/{quoted(self._canary)}"
-        body = {"pine_ids": self._canary_scripts}
-        asked = self._asked("read", "check_session", "GET", path, self._call_timeout, body)
+        body = {"pine_ids": self._canary_scripts[:1]}
+        asked = self._asked("read", "check_session", "GET", path, self._validate_timeout, body)
         self._call(asked, read, about_a_name=False)
 
     def _access(
@@ -203,19 +204,13 @@ def _judge(answer: Answer, *, about_a_name: bool) -> None:
         raise NeedsCustomer(f"{op}: TradingView does not know this name")
     if answer.status == 404:
         raise NeedsStaff(f"{op}: nothing there (404): wrong address, or a canary that TradingView does not know")
-    if answer.status == 500 and _says_unknown_fault(answer):
+    if answer.status == 500:
         if not about_a_name:
             raise NeedsStaff(f"{op}: the service could not ask TradingView: the session has probably expired")
         raise TryLater(
             f"{op}: the service could not ask TradingView (500)", after=answer.retry_after, doubts_session=True
         )
     answer.raise_for_status()
-
-
-def _says_unknown_fault(answer: Answer) -> bool:
-    with suppress(TryLater, NeedsStaff):
-        return "errormessage" in answer.record()
-    return False
 
 
 def _entries(answer: Answer, name: str) -> dict[str, dict[str, Any]]:

@@ -70,7 +70,11 @@ def variants(name: str, *, most: int = MOST_VARIANTS) -> list[str]:
 
 
 def skeleton(name: str) -> str:
-    """The same for names that look alike, and for those that differ in case only."""
+    """The same for names that look alike as they are written, and for those that differ in case only, an i aside.
+
+    A capital i looks like a small L and a small i like nothing else, so `Iris` has the skeleton of `lris` and
+    `iris` one of its own: taken for one, `mail` and `mall` would be look-alikes.
+    """
     return name.translate(_SKELETON).lower()
 
 

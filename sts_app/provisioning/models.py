@@ -71,7 +71,8 @@ class Grant(Row, Base):
     for the pair is sent: a pair that nothing was ever sent for needs no revoking. `granted_at` is when
     it was first read back as present after a grant of ours: what STS granted, STS may remove by itself.
     `said_by` names the person who says that the work was done by hand; until that is read back or
-    cannot be, the pair is only read and never written.
+    cannot be, the pair is only read and never written. Until `late_call_until` the call of a worker that
+    lost its lease may still arrive: what stands is read once more after that.
     """
 
     __tablename__ = "grants"
@@ -101,6 +102,7 @@ class Grant(Row, Base):
     lost_claims: Mapped[int] = mapped_column(default=0)
 
     called_at: Mapped[datetime | None]
+    late_call_until: Mapped[datetime | None]
     verified_at: Mapped[datetime | None]
     absent_at: Mapped[datetime | None]
     granted_at: Mapped[datetime | None]
@@ -188,7 +190,9 @@ class ProvisioningControl(Base):
     """The one row that says whether automatic calls may be made: the staff switch and the circuit.
 
     `switched_by` is an actor, or `incident:<id>` when an incident moved the switch. The circuit is open
-    while `circuit_opened_at` is set; then one canary call is made at `canary_at`, and no other.
+    while `circuit_opened_at` is set; then one canary call is made at `canary_at`, and no other. At
+    `answering_since` TradingView was last found to answer after it had not: whose calls failed before that
+    and go on failing has trouble of their own.
     `session_checked_at` is when the session was last asked for on schedule.
     """
 
@@ -204,6 +208,7 @@ class ProvisioningControl(Base):
     circuit_opened_at: Mapped[datetime | None]
     circuit_because: Mapped[str | None]
     canary_at: Mapped[datetime | None]
+    answering_since: Mapped[datetime | None]
     session_checked_at: Mapped[datetime | None]
     session_verdict: Mapped[str | None]
 
@@ -260,6 +265,7 @@ class PaceBucket(Base):
 
     `tokens` may fall below nothing: a read that proves a write is made, and paid for afterwards.
     `factor` is what a rate limit left of the pace (1 is all of it); nobody calls before `held_until`.
+    `woken_at` is the time of the next wake-up that was ordered because the bucket was empty.
     """
 
     __tablename__ = "pace_bucket"
@@ -270,6 +276,7 @@ class PaceBucket(Base):
     refilled_at: Mapped[datetime]
     limited_at: Mapped[datetime | None]
     held_until: Mapped[datetime | None]
+    woken_at: Mapped[datetime | None]
 
 
 class VendorCall(Row, Base):

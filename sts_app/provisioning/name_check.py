@@ -7,23 +7,31 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import sqlalchemy as sa
+import structlog
 from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.flights import Flights
+from sts_app.core.queue import send_staged, wake
 from sts_app.provisioning import Way, control, pace, way
 from sts_app.provisioning.control import Standing
 from sts_app.provisioning.gateway import NeedsCustomer, NeedsStaff, TradingView, Trouble, TryLater
 from sts_app.provisioning.look_alikes import look_alikes, variants
-from sts_app.provisioning.models import NameCheckRow
-from sts_app.provisioning.rules import NameOutcome, Switch
+from sts_app.provisioning.models import NameCheckRow, ProvisioningControl
+from sts_app.provisioning.rules import NameOutcome
+from sts_app.settings import Settings
+
+log = structlog.get_logger()
 
 # PRODUCT 3: cached 24 h when valid, 1 h when not. What kept an answer away is not kept itself.
 LASTS = {NameOutcome.VALID: timedelta(hours=24), NameOutcome.UNKNOWN: timedelta(hours=1)}
 # How long to wait where TradingView named no time.
 USUAL_WAIT = timedelta(seconds=60)
+# However many names are refused, the session is not asked for again sooner than so long after the last time.
+DOUBTS_APART = timedelta(minutes=1)
+IN_DOUBT = "in doubt"
 
 # What a customer reads of each outcome, and what to do next.
 SENTENCES = {
@@ -42,11 +50,11 @@ SENTENCES = {
     ),
     NameOutcome.DOWN: (
         "TradingView cannot be asked at this moment, which has nothing to do with your name. You can go on: it is "
-        "checked again before you pay and before access is given to it."
+        "checked before access is given to it, and before you pay as soon as TradingView can be asked again."
     ),
     NameOutcome.NOT_CONFIGURED: (
-        "Names are checked by a person here. Please compare yours, letter by letter, with the one on your TradingView "
-        "profile: access is given to exactly this name."
+        "Names are checked by a person at present. Please compare yours, letter by letter, with the one on your "
+        "TradingView profile: access is given to exactly this name."
     ),
 }
 _OUTCOMES = {
@@ -86,15 +94,18 @@ class NameCheck:
 _flights: Flights[NameCheck] = Flights()
 
 
-def check(name: str) -> NameCheck:
+def check(name: str, *, urgent: bool = True) -> NameCheck:
     """Say whether TradingView knows `name`: by what it said lately, or by one call.
 
+    What is not `urgent` (a name that is typed, or entered before the purchase) leaves a share of the reads to
+    those who pay and have paid: without reads no access can be given. What is urgent need not wait for it.
     Trouble at TradingView is an outcome and no exception; it takes the validation timeout at most. Call
     it with nothing open, after a view's checkpoint: what it reads, writes and pays is in transactions of
     its own, and none of them lasts over the call. Whoever asks for one name at the same moment shares the
     call with all who do so in this process; another process may make one more, which costs one read.
     """
-    answer = _flights.share(name.lower(), lambda: _check(name))
+    # Not shared with the less urgent: the reads may be spent for them alone.
+    answer = _flights.share((name.lower(), urgent), lambda: _check(name, urgent=urgent))
     seen = answer.spelling or name
     return replace(
         answer,
@@ -125,16 +136,15 @@ def tidy() -> None:
     db.session.execute(sa.delete(NameCheckRow).where(NameCheckRow.checked_at < oldest))
 
 
-def _check(name: str) -> NameCheck:
+def _check(name: str, *, urgent: bool) -> NameCheck:
     known = _remembered(name)
     if known is not None:
         return known
     standing, found = _way_there()
-    if found is None or standing.switch is Switch.DISABLED:
-        return NameCheck(NameOutcome.NOT_CONFIGURED)
-    if not standing.may_read:
-        return NameCheck(NameOutcome.DOWN)
-    wait = pace.allow("read")
+    if found is None or not standing.may_read:
+        # Where everything due is worked by hand (an open incident means that, too), a person sees the name next.
+        return NameCheck(NameOutcome.NOT_CONFIGURED if standing.by_hand else NameOutcome.DOWN)
+    wait = pace.allow("read", urgent=urgent)
     if wait is not None:
         return NameCheck(NameOutcome.BUSY, retry_after=wait)
     answer = _ask(found.adapter, name)
@@ -153,12 +163,39 @@ def _ask(adapter: TradingView, name: str) -> NameCheck:
     try:
         spelling = adapter.find_name(name)
     except TryLater as trouble:
+        if trouble.doubts_session:
+            _doubt_session(trouble.reason)
         return NameCheck(_OUTCOMES[trouble.trouble], retry_after=trouble.after)
-    except NeedsStaff:
+    except NeedsStaff as trouble:
+        _doubt_session(trouble.reason)
         return NameCheck(NameOutcome.DOWN)
     except NeedsCustomer:
         spelling = None
     return NameCheck(NameOutcome.VALID, spelling) if spelling is not None else NameCheck(NameOutcome.UNKNOWN)
+
+
+def _doubt_session(because: str) -> None:
+    """Let a worker ask for the session at once: the next check on schedule may be a quarter of an hour away.
+
+    Not asked for here, where a person waits for an answer; and one refused name is too little to stop everything
+    for. In a transaction of its own, because a checkout that is refused rolls its own back.
+    """
+    settings: Settings = current_app.config["STS"]
+    asked_at = ProvisioningControl.session_checked_at
+    is_old = sa.or_(asked_at.is_(None), asked_at <= clock.now() - settings.scaled(DOUBTS_APART))
+    # Whoever holds the row is deciding what may be done, and a visitor does not wait for that.
+    free = sa.select(ProvisioningControl.id).where(is_old).with_for_update(skip_locked=True)
+    with db.engine.begin() as connection:
+        doubted = connection.execute(
+            sa.update(ProvisioningControl)
+            .where(ProvisioningControl.id.in_(free))
+            .values(session_checked_at=None, session_verdict=IN_DOUBT)
+        )
+    if doubted.rowcount:
+        log.warning("provisioning.session_doubted", because=because)
+        with current_app.app_context():
+            wake("provisioning.check_session")
+            send_staged()
 
 
 def _remembered(name: str) -> NameCheck | None:

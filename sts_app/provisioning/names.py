@@ -69,15 +69,17 @@ def set_name(user: User, spelling: str, *, verified: bool, actor: str | None = N
     """Make `spelling` the name this person's access is given to. Safe to call twice.
 
     An earlier name keeps its access until the new one has it, and stays reserved until it is verified
-    absent. `actor` is the person themselves unless named; only they have to wait between two changes.
-    Raises `NameTaken` and `TooSoon`, both with nothing changed.
+    absent. A name that was verified keeps TradingView's spelling until a newer one is `verified`. `actor` is
+    the person themselves unless named; only they have to wait between two changes. Raises `NameTaken` and
+    `TooSoon`, both with nothing changed.
     """
     now, key, own = clock.now(), spelling.lower(), f"user:{user.id}"
     by = actor or own
     services.lock_person(user.id)
     current = _current_as_stored(user.id)
     if current is not None and current.name_key == key:
-        current.spelling = spelling
+        if verified or current.verified_at is None:
+            current.spelling = spelling
         if verified:
             current.verified_at = now
         # The customer stands by it, so what TradingView did not know is asked for once more.
@@ -94,7 +96,7 @@ def set_name(user: User, spelling: str, *, verified: bool, actor: str | None = N
     except IntegrityError:
         raise NameTaken(cause=own) from None
     told: dict[str, object] = {"name": name.id, "verified": verified, "counts": counts}
-    if alike := _look_alikes_of_others(user.id, spelling):
+    if alike := _look_alikes_of_others(user.id, name.spelling):
         told["look_alike_of"] = alike
         log.warning("provisioning.name_looks_like_another", user_id=user.id, look_alike_of=alike)
     audit.record(by, NAME_SET, own, **told)
@@ -145,8 +147,14 @@ def history(user_id: int) -> list[FormerName]:
         .order_by(TradingViewName.replaced_at.desc().nulls_first(), TradingViewName.id.desc())
     ).all()
     present = {row.name_key for row in rows if row.replaced_at is None}
+    given = {grant.name_key for grant in queries.grants_of(present) if grant.state == GrantState.VERIFIED}
     return [
-        FormerName(row.spelling, row.created_at, row.replaced_at, _state(row, is_back=row.name_key in present))
+        FormerName(
+            row.spelling,
+            row.created_at,
+            row.replaced_at,
+            _state(row, is_back=row.name_key in present, has_access=row.name_key in given),
+        )
         for row in rows
     ]
 
@@ -196,8 +204,11 @@ def _current_as_stored(user_id: int) -> TradingViewName | None:
 
 
 def _works(name: TradingViewName) -> bool:
-    """Whether something stands under this name, and nothing says that TradingView does not know it."""
-    if name.verified_at is None or denied_lately(name.name_key):
+    """Whether something stands under this name, and nothing says that TradingView does not know it.
+
+    Whether it was checked when it was entered says nothing of that: in manual mode none ever is.
+    """
+    if denied_lately(name.name_key):
         return False
     states = {grant.state for grant in queries.grants_of([name.name_key]) if grant.wanted}
     return GrantState.VERIFIED in states and GrantState.NEEDS_CUSTOMER not in states
@@ -236,7 +247,8 @@ def _replace_name(
     )
     if before is not None:
         before.released_at = now
-        verified_at = verified_at or before.verified_at
+        if verified_at is None and before.verified_at is not None:
+            spelling, verified_at = before.spelling, before.verified_at
     db.session.flush()
     name = TradingViewName(user_id=user_id, name_key=key, spelling=spelling, verified_at=verified_at)
     db.session.add(name)
@@ -259,11 +271,12 @@ def _look_alikes_of_others(user_id: int, spelling: str) -> list[int]:
     )
 
 
-def _state(name: TradingViewName, *, is_back: bool) -> str:
+def _state(name: TradingViewName, *, is_back: bool, has_access: bool) -> str:
     if name.replaced_at is None:
-        if name.verified_at is None:
-            return "in use; TradingView has not confirmed it yet"
-        return f"in use; TradingView knew it on {as_moment(name.verified_at)}"
+        if name.verified_at is not None:
+            return f"in use; TradingView knew it on {as_moment(name.verified_at)}"
+        # Read back or confirmed by staff: either way it is more than an answer about the name alone.
+        return "in use; access stands under it" if has_access else "in use; TradingView has not confirmed it yet"
     if is_back:
         return "came back into use later"
     if name.released_at is None:

@@ -19,6 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sts_app.core import clock
 from sts_app.core.db import db
+from sts_app.core.queue import wake
 from sts_app.provisioning.gateway import CallMade
 from sts_app.provisioning.models import PaceBucket, VendorCall
 from sts_app.settings import Settings
@@ -29,6 +30,8 @@ Kind = Literal["write", "read"]
 
 # A rate limit halves the pace, down to this share of it; it doubles again for each quiet spell.
 SMALLEST_FACTOR = 1 / 16
+# Answers that come so close together belong to calls that were under way at once, and say one thing.
+ONE_LIMIT = timedelta(seconds=5)
 QUIET_SPELL = timedelta(minutes=10)
 # What only keeps the store tidy leaves this share of the burst to buyers.
 BUYERS_SHARE = 0.5
@@ -91,12 +94,16 @@ def wait_for(bucket: Bucket, tokens: float, now: datetime) -> timedelta | None:
 
 
 def limited(bucket: Bucket, now: datetime, after: timedelta | None) -> Bucket:
-    """The bucket after TradingView asked for less: half the pace, nothing saved up, nobody before `after`."""
+    """The bucket after TradingView asked for less: half the pace, nothing saved up, nobody before `after`.
+
+    Several calls under way at once that are told so halve it once.
+    """
     held = now + after if after is not None else None
+    is_told_already = bucket.limited_at is not None and now - bucket.limited_at < ONE_LIMIT
     return replace(
         bucket,
         tokens=min(bucket.tokens, 0.0),
-        factor=max(bucket.factor / 2, SMALLEST_FACTOR),
+        factor=bucket.factor if is_told_already else max(bucket.factor / 2, SMALLEST_FACTOR),
         limited_at=now,
         held_until=max(filter(None, (held, bucket.held_until)), default=None),
     )
@@ -136,6 +143,24 @@ def take_writes(calls: int, *, urgent: bool) -> tuple[int, timedelta | None]:
     return taken, None
 
 
+def wake_when_full(wait: timedelta) -> None:
+    """Order one wake-up for when `wait` is over, in the caller's transaction, unless an earlier one is ordered.
+
+    Everybody who finds the bucket empty would order one of their own, and each of those the next.
+    """
+    now = clock.now()
+    connection = db.session.connection()
+    is_ordered = sa.and_(PaceBucket.woken_at > now, PaceBucket.woken_at <= now + wait * (1 + JITTER))
+    delay = stretched(wait)
+    ordered = connection.execute(
+        sa.update(PaceBucket)
+        .where(PaceBucket.kind == "write", sa.or_(PaceBucket.woken_at.is_(None), ~is_ordered))
+        .values(woken_at=now + delay)
+    )
+    if ordered.rowcount:
+        wake("provisioning.work", after=delay)
+
+
 def pause() -> float:
     """Seconds to wait before a write, so that calls do not come in step: at most half a second, less at a fast pace."""
     settings: Settings = current_app.config["STS"]
@@ -143,7 +168,7 @@ def pause() -> float:
 
 
 def meter(made: CallMade) -> None:
-    """Count one call as it ended, pay for a read, and shrink the pace when TradingView asked for it.
+    """Count one call as it ended, pay for it unless it was paid for, and shrink the pace when TradingView asked for it.
 
     In a transaction of its own: the call was made, whatever becomes of ours. Raises nothing: what
     TradingView answered counts for more than the counting of it.
@@ -158,11 +183,13 @@ def meter(made: CallMade) -> None:
 
 def _count(made: CallMade) -> None:
     now = clock.now()
-    kinds: tuple[Kind, ...] = ("write", "read") if made.limited else ("read",) if made.kind == "read" else ()
+    # The write of each script was paid for when it was claimed. What comes on top is made on credit, as reads are.
+    pays = made.kind == "read" or made.is_extra
+    kinds: tuple[Kind, ...] = ("write", "read") if made.limited else (made.kind,) if pays else ()
     with db.engine.begin() as connection:
         for kind in kinds:
             bucket = _locked(connection, kind)
-            if kind == made.kind == "read":
+            if pays and kind == made.kind:
                 bucket = replace(bucket, tokens=bucket.tokens - 1)
             _store(connection, kind, limited(bucket, now, made.after) if made.limited else bucket)
         connection.execute(

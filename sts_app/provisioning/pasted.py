@@ -61,10 +61,11 @@ def compare(
         raise NotThere(f"No strategy has or had the script {script_id!r}.")
     settings: Settings = current_app.config["STS"]
     fresh = settings.scaled(COPIED_WITHIN)
-    holders = parse(text, now=now)
+    taken = picture.take(now, [script_id])
+    known = {known.pair.name_key for known in taken.knowns} | {pair.name_key for pair in taken.expected}
+    holders = parse(text, known=known, now=now)
     shown = frozenset(Pair(holder.name.lower(), script_id) for holder in holders)
     reading = Reading(now, {script_id: holders}, None if complete else shown)
-    taken = picture.take(now, [script_id])
     found = comparing.compare(
         reading, taken.knowns, expected=taken.expected, friends=taken.friends, skew=fresh, now=now
     )
@@ -88,7 +89,7 @@ def compare(
     if not dry_run and not refused:
         proven = _apply(run, planned, proven, actor=actor)
     present, absent = ([known for known in proven if known.wanted is wanted] for wanted in (True, False))
-    run.counts = run.counts | findings.count(run.id) | {"proven": {"present": len(present), "absent": len(absent)}}
+    run.counts = run.counts | findings.count(run.id) | findings.count_proven(proven)
     db.session.flush()
     log.info("provisioning.list_pasted", run_id=run.id, dry_run=dry_run, state=run.state, proven=len(proven))
     return Pasted(findings.report(run.id), _names(present), _names(absent))
@@ -117,7 +118,7 @@ def _apply(
     todo = [each for each in planned if each.act in CHANGES]
     held = acting.hold({each.pair.name_key for each in todo} | {known.pair.name_key for known in proven}, clock.now())
     acting.change(run.id, todo, held, by=actor)
-    done = acting.prove(proven, held, actor=actor)
+    done = acting.prove(proven, held, pasted_by=actor)
     audit.record(actor, "provisioning.list_pasted", f"reconciliation:{run.id}", **findings.count(run.id))
     return done
 

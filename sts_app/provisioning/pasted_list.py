@@ -1,13 +1,14 @@
 """From what a person copied to a list of holders: TradingView's own dialog, a CSV, or names one per line.
 
 What is not understood is refused with the line it stands on. A list is taken for proof, so nothing in it may
-be passed over that might have been a name.
+be passed over that might have been a name: a customer may be called Forever, Done or Access.
 """
 
 from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,8 +20,10 @@ MOST_CHARACTERS = 1_000_000
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\u00ad"))
 _SPACES = re.compile(r"[^\S\n\t]+")
 _SEPARATOR = re.compile(r"[\t,;|·•]")
-_BULLET = re.compile(r"^(?:[-*\u2013]\s+|\d{1,4}[.)]\s+|@)")
+_BULLET = re.compile(r"^(?:[-*\u2013]\s+|\d{1,4}[.)]\s+)")
 _NAME = re.compile(r"[A-Za-z0-9_-]{3,30}")
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
+_ROW_NUMBER = re.compile(r"\d{1,4}")
 
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?"
@@ -48,7 +51,7 @@ _END = re.compile(
     re.I,
 )
 _LEFT = re.compile(r"(?:expires )?in (\d+|an?|one) (hour|day|week|month|year)s?", re.I)
-_ADDED = re.compile(r"(?:added|created|granted|given|joined|since|last seen)\b.*", re.I)
+_ADDED = re.compile(r"(?:added|created|granted|given|joined|since|last seen)(?:[ :].*)?", re.I)
 # What else stands about in the dialog: heads of columns, words of buttons, alternative texts of pictures.
 _ABOUT = re.compile(
     r"(?:(?:manage|script|invite-only) )?access|users?(?: with access)?|(?:user ?)?names?|who has access|"
@@ -94,12 +97,13 @@ class _Row:
     bare: set[datetime] = field(default_factory=set)
 
 
-def parse(text: str, *, now: datetime) -> list[Holder]:
+def parse(text: str, *, known: Set[str], now: datetime) -> list[Holder]:
     """The holders on a pasted list, in its order and each once.
 
-    A day is taken to end with its last second, UTC. Raises `NotAList`, which names the line that is not
-    understood: a word that may be a name or not, a name with two ends, a date that has passed and does not say
-    whether it is the day of adding or the end.
+    `known` are the names, lower-cased, of which the list is to tell something: none of them is passed over as a
+    word of the page. An @ before a name says that it is one. A day is taken to end with its last second, UTC.
+    Raises `NotAList`, which names the line that is not understood: a word that may be a name or not, a name with
+    two ends, a date that has passed and does not say whether it is the day of adding or the end.
     """
     if len(text) > MOST_CHARACTERS:
         raise NotAList("This text is too long for a list of users.")
@@ -108,14 +112,27 @@ def parse(text: str, *, now: datetime) -> list[Holder]:
     plain = text.translate(_INVISIBLE).replace("\r\n", "\n").replace("\r", "\n")
     lines = [_SPACES.sub(" ", line).strip() for line in plain.split("\n")]
     rows: dict[str, _Row] = {}
-    if not _read_table(lines, rows, now):
-        _read_lines(lines, rows, now)
+    # By line and in lower case, what was taken for something else than a name.
+    passed: dict[int, set[str]] = {}
+    if not _read_table(lines, rows, passed, now):
+        _read_lines(lines, rows, passed, now)
+    _refuse_known(passed, known - rows.keys())
     if not rows:
         raise NotAList
     return [Holder(row.name, _end_of(row, now)) for row in rows.values()]
 
 
-def _read_table(lines: list[str], rows: dict[str, _Row], now: datetime) -> bool:
+def _refuse_known(passed: Mapping[int, Set[str]], unread: Set[str]) -> None:
+    """Refuse a text in which a name we know was taken for something else, and was read as a name nowhere."""
+    for number, words in passed.items():
+        for word in sorted(words & unread):
+            raise NotAList(
+                f"Line {number}: {word!r} is a TradingView name that this store knows, and may be a word of the page "
+                f"as well. Write @{word} if that user is on the list, and leave the word out if not."
+            )
+
+
+def _read_table(lines: list[str], rows: dict[str, _Row], passed: dict[int, set[str]], now: datetime) -> bool:
     """Read lines under a head that names its columns; false when there is none, or they are no table."""
     filled = [(number, line) for number, line in enumerate(lines, 1) if line]
     if not filled:
@@ -126,11 +143,15 @@ def _read_table(lines: list[str], rows: dict[str, _Row], now: datetime) -> bool:
     table = [(n, [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]) for n, line in filled]
     head = [cell.lower() for cell in table[0][1]]
     named = [number for number, cell in enumerate(head) if cell in _NAME_COLUMNS]
-    if len(named) != 1 or any(len(cells) != len(head) for _, cells in table):
+    if len(named) != 1 or len(table) == 1 or any(len(cells) != len(head) for _, cells in table):
         return False
     ends = next((number for number, cell in enumerate(head) if cell in _END_COLUMNS), None)
+    # The columns we do not read may hold names as well, where what looks like a head is a row like the others.
+    read = {named[0], ends}
+    passed[table[0][0]] = set(head)
     for number, cells in table[1:]:
-        name = _BULLET.sub("", cells[named[0]])
+        passed[number] = {cell.lower() for column, cell in enumerate(cells) if column not in read}
+        name = _BULLET.sub("", cells[named[0]]).removeprefix("@")
         if not _NAME.fullmatch(name):
             raise _not_understood(number, cells[named[0]])
         row = rows.setdefault(name.lower(), _Row(name, number))
@@ -144,21 +165,22 @@ def _read_table(lines: list[str], rows: dict[str, _Row], now: datetime) -> bool:
     return True
 
 
-def _read_lines(lines: list[str], rows: dict[str, _Row], now: datetime) -> None:
+def _read_lines(lines: list[str], rows: dict[str, _Row], passed: dict[int, set[str]], now: datetime) -> None:
     """Read names, each followed by what is said about it, on its own line or on those below."""
     current: _Row | None = None
     for number, line in enumerate(lines, 1):
         masked, dates = _mask(line, number)
-        cells = [_BULLET.sub("", cell.strip(" \"'")).strip() for cell in _SEPARATOR.split(_BULLET.sub("", masked))]
         found: list[str] = []
         said: list[str] = []
-        for cell in filter(None, cells):
+        for cell in _cells(masked):
             name, rest = _name_and_rest(cell)
             found += [name] if name else []
             said += [rest] if rest else []
-        if len(found) > 1 and found[0].isdigit():
+        if len(found) > 1 and _ROW_NUMBER.fullmatch(found[0]):
             # The number of the row stands before the name.
             found = found[1:]
+        # Whole cells as well: a name may look like a date, or like the number of a row.
+        passed[number] = {cell.lower() for cell in _cells(line)}.union(*map(_words, said))
         for name in found:
             current = rows.setdefault(name.lower(), _Row(name, number))
         for words in said:
@@ -168,11 +190,21 @@ def _read_lines(lines: list[str], rows: dict[str, _Row], now: datetime) -> None:
                 raise _not_understood(number, line)
 
 
+def _cells(line: str) -> list[str]:
+    cells = [_BULLET.sub("", cell.strip(" \"'")).strip() for cell in _SEPARATOR.split(_BULLET.sub("", line))]
+    return [cell for cell in cells if cell]
+
+
+def _words(said: str) -> set[str]:
+    """Its words in lower case, without its dates: April is a month there."""
+    return {word.lower() for word in _WORD.findall(re.sub(_DATE, " ", said))}
+
+
 def _name_and_rest(cell: str) -> tuple[str | None, str | None]:
     """A cell is a name, a name with words behind it, or words."""
     if _is_words(cell):
         return None, cell
-    name, _, rest = cell.partition(" ")
+    name, _, rest = cell.removeprefix("@").partition(" ")
     if _NAME.fullmatch(name) and (not rest or _is_words(rest)):
         return name, rest or None
     return None, cell

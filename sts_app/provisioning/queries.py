@@ -251,8 +251,12 @@ def is_due(now: datetime, grant: type[Grant] = Grant) -> sa.ColumnElement[bool]:
     return sa.and_(grant.next_attempt_at <= now, sa.or_(grant.leased_until.is_(None), grant.leased_until <= now))
 
 
-def grants_due(now: datetime) -> int:
-    return db.session.scalar(sa.select(sa.func.count()).select_from(Grant).where(is_due(now))) or 0
+def grants_due(now: datetime, *, may_read: bool = True) -> int:
+    """How many pairs are due; without `may_read` only those that do not merely wait to be looked at once more."""
+    due = sa.select(sa.func.count()).select_from(Grant).where(is_due(now))
+    if not may_read:
+        due = due.where(Grant.state.not_in((GrantState.VERIFIED, GrantState.ABSENT)))
+    return db.session.scalar(due) or 0
 
 
 def wanted_now(now: datetime) -> sa.CompoundSelect[int, str, str]:
@@ -318,7 +322,9 @@ def people_out_of_step(now: datetime, *, limit: int = 500) -> Sequence[int]:
     # Two differences of sets, each one pass over both, whatever the planner believes of their sizes.
     missing = sa.except_(sa.select(wanted), sa.select(rows)).subquery()
     extra = sa.except_(sa.select(rows), sa.select(wanted)).subquery()
-    return db.session.scalars(sa.union(sa.select(missing.c.user_id), sa.select(extra.c.user_id)).limit(limit)).all()
+    either = sa.union(sa.select(missing.c.user_id), sa.select(extra.c.user_id)).subquery()
+    # Whoever cannot be put right must not stand before the others every minute.
+    return db.session.scalars(sa.select(either.c.user_id).order_by(sa.func.random()).limit(limit)).all()
 
 
 def entitlements_unannounced(before: datetime, *, limit: int = 500) -> Sequence[int]:
@@ -365,8 +371,14 @@ OUTCOME_WORDS = {
     Outcome.PRESENT: "read back: has access",
     Outcome.GONE: "read back: no access",
     Outcome.NOT_TAKEN: "TradingView did not take it",
+    Outcome.NO_VERDICT: "TradingView answered, and said nothing about this",
     Outcome.LATER: "TradingView did not answer properly",
     Outcome.UNKNOWN_NAME: "name unknown at TradingView",
     Outcome.SESSION_REFUSED: "our session was refused",
     Outcome.LOST: "the worker died during this try",
 }
+
+
+def has_money_in(entitlement: Entitlement, now: datetime) -> bool:
+    """Whether somebody paid for this reason and it has not ended: there is money that could be given back."""
+    return entitlement.source.startswith("purchase:") and not has_ended(entitlement, now)

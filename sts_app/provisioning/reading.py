@@ -89,8 +89,9 @@ class Reader:
     def names(self, names: Sequence[tuple[str, str]], script_ids: Sequence[str]) -> tuple[Reading, str | None]:
         """What each of `names` (key and spelling) holds of the scripts, and the key of the last that was asked for.
 
-        Ends early when the time is over, with what was read until then: each answer stands alone. Raises
-        `CannotRead` when several names in a row had no answer, or when nobody seems to be known any more.
+        Ends early when the time is over, with what was read until then: each answer stands alone, but for the
+        unknown names, which are left for the next round where they cannot be asked for again. Raises `CannotRead`
+        when several names in a row had no answer, or when nobody seems to be known any more.
         """
         began_at = clock.now()
         answers: dict[str, tuple[str, Sequence[AccessFact]]] = {}
@@ -112,8 +113,15 @@ class Reader:
                 else:
                     answers[key] = spelling, facts
             last = key
+        gone: set[str] = set()
         if unknown:
-            self._believe_unknown(unknown, answers, script_ids)
+            try:
+                gone = self._still_unknown(unknown, answers, script_ids)
+            except (OutOfTime, NoAnswer) as trouble:
+                log.info("provisioning.unknown_left", names=len(unknown), because=trouble.reason)
+        for key, spelling in unknown:
+            if key in gone:
+                answers[key] = spelling, [AccessFact(script_id, has_access=False) for script_id in script_ids]
         holders: dict[str, list[Holder]] = {script_id: [] for script_id in script_ids}
         answered: set[Pair] = set()
         for key, (spelling, held) in answers.items():
@@ -121,24 +129,23 @@ class Reader:
             for fact in held:
                 if fact.has_access:
                     holders[fact.script_id].append(Holder(spelling, fact.expires_at))
-        return Reading(began_at, holders, frozenset(answered)), last
+        return Reading(began_at, holders, frozenset(answered), frozenset(gone)), last
 
-    def _believe_unknown(
+    def _still_unknown(
         self,
         unknown: Sequence[tuple[str, str]],
         answers: dict[str, tuple[str, Sequence[AccessFact]]],
         script_ids: Sequence[str],
-    ) -> None:
-        """A name that is unknown holds nothing, if it still is and TradingView still knows somebody else.
+    ) -> set[str]:
+        """The names that hold nothing: they are still unknown, and TradingView still knows somebody else.
 
         A service that is deployed anew, or that lost its way to TradingView, knows nobody for a while.
         """
         somebody = next((spelling for spelling, _ in reversed(answers.values())), None)
-        for key, spelling in unknown:
-            if self.access(spelling, script_ids) is None:
-                answers[key] = spelling, [AccessFact(script_id, has_access=False) for script_id in script_ids]
+        gone = {key for key, spelling in unknown if self.access(spelling, script_ids) is None}
         if somebody is None or self.access(somebody, script_ids) is None:
             raise CannotRead("TradingView seems to know nobody any more.")
+        return gone
 
     def access(self, name: str, script_ids: Sequence[str]) -> list[AccessFact] | None:
         """What one name holds, None when TradingView does not know the name. Raises `CannotRead`.

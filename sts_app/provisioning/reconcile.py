@@ -23,11 +23,11 @@ from sts_app.core import clock
 from sts_app.core.db import claim, db, transaction
 from sts_app.core.errors import AlreadyDone, NotNow
 from sts_app.provisioning import acting, comparing, control, findings, letters, picture
-from sts_app.provisioning.comparing import CHANGES, Difference, Limits, Reading
+from sts_app.provisioning.comparing import CHANGES, Difference, Known, Limits, Reading
 from sts_app.provisioning.findings import Report
 from sts_app.provisioning.gateway import NotOffered, TradingView
 from sts_app.provisioning.models import ReconciliationRun
-from sts_app.provisioning.reading import CannotRead, Reader
+from sts_app.provisioning.reading import CannotRead, NoAnswer, OutOfTime, Reader
 from sts_app.provisioning.rules import Pair
 from sts_app.settings import Settings
 
@@ -61,9 +61,10 @@ def run(
     """Read, compare, act and report; takes up to a quarter of an hour and opens its own transactions.
 
     A dry run writes its report and changes nothing else. A run that could not trust what it read is refused
-    and changes nothing either; its report says why. `losses_are_real` is a person's word that most holders
-    of a script are really gone, which would otherwise be taken for a list that cannot be right. With
-    `not_since`, a run of the same source begun since then is enough.
+    and changes nothing either; its report says why. What people were asked to do, and the reading shows as done,
+    is taken down as read back. `losses_are_real` is a person's word that most holders of a script, or all there
+    were, are really gone, which would otherwise be taken for a list that cannot be right. With `not_since`, a run
+    of the same source begun since then is enough.
 
     Raises `NotNow` when TradingView cannot be asked at all, `AlreadyDone` while another run is under way.
     """
@@ -77,11 +78,11 @@ def run(
     try:
         reader = Reader(adapter, credential_id=credential_id, until=clock.now() + READS_FOR, sleep=sleep)
         reading, notes = _read(reader)
-        found = _compare(run_id, reader, reading, notes, limits, losses_are_real=losses_are_real)
+        found, proven = _compare(run_id, reader, reading, notes, limits, losses_are_real=losses_are_real)
         if not dry_run:
-            _act(run_id, found, actor=actor)
+            proven = _act(run_id, found, proven, actor=actor)
         with transaction():
-            _complete(run_id)
+            _complete(run_id, proven)
     except CannotRead as trouble:
         with transaction():
             _refuse(run_id, trouble.reason)
@@ -139,8 +140,11 @@ def _read(reader: Reader) -> tuple[Reading, dict[str, Any]]:
 
 def _compare(
     run_id: int, reader: Reader, reading: Reading, notes: dict[str, Any], limits: Limits, *, losses_are_real: bool
-) -> list[Difference]:
-    """Every difference with what is to be done about it, written down. Raises `CannotRead`."""
+) -> tuple[list[Difference], list[Known]]:
+    """Every difference with what is to be done about it, and what people have done; written down.
+
+    Raises `CannotRead`.
+    """
     settings: Settings = current_app.config["STS"]
     skew = timedelta(seconds=settings.clock_skew_seconds)
     with transaction():
@@ -153,6 +157,7 @@ def _compare(
         raise CannotBelieve(doubt)
     if reading.answered is None:
         _ask_once_more(reader, found)
+    proven = _proven(reader, reading, taken.knowns, skew)
     notes |= {"scripts": sorted(reading.holders), "holders": sum(map(len, reading.holders.values()))}
     with transaction():
         opened = _held(run_id)
@@ -166,7 +171,7 @@ def _compare(
         )
         findings.write(run_id, planned)
         opened.counts = {"reading": notes}
-    return planned
+    return planned, proven
 
 
 def _ask_once_more(reader: Reader, found: Sequence[Difference]) -> None:
@@ -180,19 +185,54 @@ def _ask_once_more(reader: Reader, found: Sequence[Difference]) -> None:
                 )
 
 
-def _act(run_id: int, planned: Sequence[Difference], *, actor: str) -> None:
-    """Do what is planned, one name at a time: a name that fails keeps no other from its turn."""
-    by_name: dict[str, list[Difference]] = {}
+def _proven(reader: Reader, reading: Reading, knowns: Sequence[Known], skew: timedelta) -> list[Known]:
+    """What people were asked to do and the reading shows as done.
+
+    Who is on no list has no access only when asking for the name says the same: nothing else would tell that a
+    list is not whole.
+    """
+    resting = [known for known in knowns if not comparing.in_motion(known, reading, skew)]
+    proven = comparing.proven(reading, resting, fresh=skew, now=reading.began_at)
+    if reading.answered is not None:
+        return proven
+    gone: dict[str, list[Known]] = {}
+    for known in [known for known in proven if not known.wanted][:ASKED_ONCE_MORE]:
+        gone.setdefault(known.pair.name_key, []).append(known)
+    sure: set[Pair] = set()
+    try:
+        for name_key, of_name in gone.items():
+            spelling = min(of_name[0].spellings, default=name_key)
+            facts = reader.access(spelling, [known.pair.script_id for known in of_name]) or ()
+            sure |= {Pair(name_key, fact.script_id) for fact in facts if fact.is_told and not fact.has_access}
+    except (OutOfTime, NoAnswer) as trouble:
+        log.info("provisioning.absence_left", because=trouble.reason)
+    return [known for known in proven if known.wanted or known.pair in sure]
+
+
+def _act(run_id: int, planned: Sequence[Difference], proven: Sequence[Known], *, actor: str) -> list[Known]:
+    """Do what is planned and note what is proven, one name at a time: one that fails keeps no other from its turn.
+
+    Returns what of `proven` had not moved meanwhile.
+    """
+    todo: dict[str, list[Difference]] = {}
+    done: dict[str, list[Known]] = {}
     for each in planned:
         if each.act in CHANGES:
-            by_name.setdefault(each.pair.name_key, []).append(each)
-    for name_key, todo in by_name.items():
+            todo.setdefault(each.pair.name_key, []).append(each)
+    for known in proven:
+        done.setdefault(known.pair.name_key, []).append(known)
+    proven = []
+    for name_key in sorted({*todo, *done}):
         try:
             with transaction():
                 _held(run_id)
-                acting.change(run_id, todo, acting.hold([name_key], clock.now()), by=actor)
+                held = acting.hold([name_key], clock.now())
+                acting.change(run_id, todo.get(name_key, ()), held, by=actor)
+                noted = acting.prove(done.get(name_key, ()), held)
+            proven += noted
         except SQLAlchemyError:
-            log.exception("provisioning.drift_left", run_id=run_id, pairs=len(todo))
+            log.exception("provisioning.drift_left", run_id=run_id)
+    return proven
 
 
 def _held(run_id: int) -> ReconciliationRun:
@@ -208,9 +248,9 @@ def _held(run_id: int) -> ReconciliationRun:
     return opened
 
 
-def _complete(run_id: int) -> None:
+def _complete(run_id: int, proven: Sequence[Known]) -> None:
     opened = _held(run_id)
-    counted = findings.count(run_id)
+    counted = findings.count(run_id) | findings.count_proven(proven)
     opened.state, opened.finished_at = "complete", clock.now()
     opened.counts = opened.counts | counted
     db.session.flush()

@@ -190,6 +190,7 @@ class Outcome(StrEnum):
     PRESENT = "present"  # read back: has access
     GONE = "gone"  # read back: has none
     NOT_TAKEN = "not_taken"  # an answer about this name or script: refused, or a yes that did nothing
+    NO_VERDICT = "no_verdict"  # TradingView answers, and says nothing of use about this name or script
     LATER = "later"  # timeout, 5xx, rate limit, nonsense: nobody's fault
     UNKNOWN_NAME = "unknown_name"
     SESSION_REFUSED = "session_refused"

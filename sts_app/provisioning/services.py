@@ -19,12 +19,13 @@ from sts_app.core.errors import AlreadyDone, FixInput
 from sts_app.core.queue import wake
 from sts_app.provisioning import findings, letters, name_check, pace, queries
 from sts_app.provisioning.cycles import open_job, turn
-from sts_app.provisioning.models import Entitlement, Grant, TradingViewName
-from sts_app.provisioning.rules import GrantState, Pair, Priority, Reason, Script, Trigger, wanted_pairs
+from sts_app.provisioning.models import Entitlement, Grant, ProvisioningAttempt, TradingViewName
+from sts_app.provisioning.rules import GrantState, Outcome, Pair, Priority, Reason, Script, Trigger, wanted_pairs
 
 log = structlog.get_logger()
 
 PARTIAL_LETTER_AFTER = timedelta(minutes=2)
+TRIED_LATELY = timedelta(minutes=5)
 GIFT = "gift:"
 
 
@@ -44,7 +45,7 @@ def entitle(
     Takes the plan's row lock (shared), as activating a strategy takes it exclusively, so that neither
     can miss the other.
     """
-    db.session.execute(sa.select(Plan.id).where(Plan.id == plan.id).with_for_update(read=True))
+    _lock_plan(plan)
     entitlement_id = db.session.scalar(
         insert(Entitlement)
         .values(
@@ -76,6 +77,7 @@ def gift(user: User, plan: Plan, *, reason: str, ends_at: datetime | None = None
         raise FixInput("A gift needs a reason: whoever looks at it in a year wants to know.")
     if ends_at is not None and ends_at <= now:
         raise FixInput("The end of a gift lies in the future.")
+    _lock_plan(plan)
     lock_person(user.id)
     running = [e for e in queries.entitlements_of(user.id) if e.plan_id == plan.id and e.source.startswith(GIFT)]
     if any(e.ends_at is None or e.ends_at > now for e in running):
@@ -195,6 +197,10 @@ def recompute(user_id: int, *, trigger: Trigger, because: str, priority: int = P
         wake("provisioning.work")
 
 
+def _lock_plan(plan: Plan) -> None:
+    db.session.execute(sa.select(Plan.id).where(Plan.id == plan.id).with_for_update(read=True))
+
+
 def _trigger_of_new(trigger: Trigger, script: Script) -> Trigger:
     """What sets off the first cycle of a pair that the sweep found missing."""
     if trigger is not Trigger.STEP:
@@ -220,18 +226,30 @@ def recheck(user_id: int) -> int:
     """Look at this person's access again now: read what stands, try what waits. How many pairs that is.
 
     Safe to press: nothing is forgotten and nothing written that stands, and what cannot be asked now is
-    asked as soon as it can. Pairs that a person works on stay with the person.
+    asked as soon as it can. Pairs that a person works on stay with the person, and one that was tried within
+    the last five minutes waits for its turn: pressing again and again would spend its tries.
     """
     now = clock.now()
     names = lock_person(user_id)
+    tried_lately = sa.exists().where(
+        ProvisioningAttempt.grant_id == Grant.id,
+        ProvisioningAttempt.finished_at > now - current_app.config["STS"].scaled(TRIED_LATELY),
+        ProvisioningAttempt.outcome.not_in((Outcome.LOST, Outcome.SESSION_REFUSED)),
+    )
     rows = db.session.scalars(
         sa.select(Grant)
         .where(
             Grant.name_key.in_([name.name_key for name in names]),
             Grant.lease_token.is_(None),
             sa.or_(
-                sa.and_(Grant.wanted, Grant.state.in_((GrantState.VERIFIED, GrantState.NEEDS_CUSTOMER))),
-                Grant.state.in_((GrantState.PENDING, GrantState.REVOKING)),
+                sa.and_(Grant.wanted, Grant.state == GrantState.VERIFIED),
+                sa.and_(
+                    sa.or_(
+                        Grant.state.in_((GrantState.PENDING, GrantState.REVOKING)),
+                        sa.and_(Grant.wanted, Grant.state == GrantState.NEEDS_CUSTOMER),
+                    ),
+                    sa.or_(Grant.next_attempt_at <= now, ~tried_lately),
+                ),
             ),
         )
         .order_by(Grant.id)

@@ -36,6 +36,7 @@ from sts_app.provisioning.gateway import (
     TradingViewError,
     Trouble,
     TryLater,
+    outcome_of,
     unmetered,
 )
 
@@ -46,7 +47,6 @@ DEFAULT_RATE_LIMIT_SECONDS = 30.0
 # Rows of one operation's count before they are folded into one.
 COUNT_ROWS = 16
 
-_OUTCOMES = {NeedsCustomer: "needs_customer", NeedsStaff: "needs_staff"}
 _NAME = re.compile(r"[A-Za-z0-9_-]{3,30}")
 
 
@@ -191,11 +191,9 @@ class SimulatedTradingView:
                 raise NeedsStaff(f"{op}: simulated dead session")
             yield
             outcome = "answered"
-        except TryLater as failure:
-            outcome, after = failure.trouble.value, failure.after
-            raise
         except TradingViewError as failure:
-            outcome = _OUTCOMES[type(failure)]
+            outcome = outcome_of(failure)
+            after = failure.after if isinstance(failure, TryLater) else None
             raise
         finally:
             ms = round((time.monotonic() - started) * 1000)

@@ -133,9 +133,18 @@ _NAMES = {
 
 
 def is_hindered() -> bool:
-    """Whether something keeps automatic calls from being made where they could be: switch, incident or circuit."""
+    """Whether something keeps the store from its work: sales are closed, or automatic calls may not be made.
+
+    A store without any way to TradingView makes none, and is not hindered by that.
+    """
     standing = control.standing()
-    return standing.has_adapter and not standing.may_write
+    return standing.sales_closed or (standing.has_adapter and not standing.may_write)
+
+
+def is_away() -> bool:
+    """Whether TradingView refuses our session (an incident), or none of the calls we could make is answered."""
+    standing = control.standing()
+    return standing.incident_id is not None or (standing.has_adapter and standing.circuit_open)
 
 
 def figures(now: datetime) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from sts_app.provisioning.control import Standing
 from sts_app.provisioning.models import Entitlement, Grant, ManualTask, TradingViewName
 from sts_app.provisioning.queries import Facts, Ledger, StrategyAccess
 from sts_app.provisioning.rules import AccessState, GrantState, Outcome, Pair, Script, Want
-from sts_app.provisioning.words import words_for
+from sts_app.provisioning.words import due_words, words_for
 
 TRIES_SHOWN = 5
 
@@ -246,7 +246,7 @@ def _next(grant: Grant, want: Want | None, ledger: Ledger, way: Way, now: dateti
 def _next_try(grant: Grant, at: datetime, way: Way, now: datetime) -> str:
     only_read = _is_settled(grant) or grant.said_by is not None
     act = "It is read once more" if only_read else "The next try is due"
-    when = f"{act} on {as_moment(at)}" if at > now else f"{act} now"
+    when = f"{act} {due_words(at, now)}" if at > now else f"{act} now"
     if way.block is not None and not (only_read and way.standing.may_read):
         return f"{when}, but {way.block}."
     return f"{when}." if at > now or only_read else f"{when} ({way.pace})."

@@ -63,7 +63,7 @@ def check_name() -> ResponseReturnValue:
     if fault is not None:
         return block(PAGE, "answer", check=None, fault=fault, is_told=False)
     checkpoint()
-    check = names.check(given)
+    check = names.check(given, urgent=False)
     answer = block(PAGE, "answer", check=check, fault=None, is_told=False)
     if check.outcome is NameOutcome.BUSY:
         answer.headers["Retry-After"] = str(math.ceil(check.wait.total_seconds()))
@@ -95,7 +95,7 @@ def onboarding_post() -> ResponseReturnValue:
     if form.again.data:
         names.forget(wanted)
     checkpoint()
-    check = names.check(wanted)
+    check = names.check(wanted, urgent=False)
     if check.outcome is NameOutcome.UNKNOWN:
         return once_more(check.sentence, check)
     try:
@@ -119,7 +119,7 @@ def _must_wait(current: TradingViewName | None, wanted: str) -> datetime | None:
     spelling = current.spelling
     names.forget(spelling)
     checkpoint()
-    names.check(spelling)
+    names.check(spelling, urgent=False)
     return names.changeable_from(current_user.id)
 
 

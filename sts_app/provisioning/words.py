@@ -6,18 +6,26 @@ and no member of staff, and promise no time that is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sts_app.core.money import as_moment
 from sts_app.provisioning.control import Standing
 from sts_app.provisioning.cycles import CONFIRMED_BY_STAFF
-from sts_app.provisioning.models import Entitlement, Grant, ManualTask, ProvisioningAttempt, ProvisioningJob
-from sts_app.provisioning.queries import Facts, Ledger, StrategyAccess, has_ended
+from sts_app.provisioning.models import (
+    Entitlement,
+    Grant,
+    ManualTask,
+    ProvisioningAttempt,
+    ProvisioningJob,
+    TradingViewName,
+)
+from sts_app.provisioning.queries import Facts, Ledger, StrategyAccess, has_ended, has_money_in
 from sts_app.provisioning.rules import AccessState, GrantState, Outcome, Switch, TaskKind, Trigger
 
 WRITE_TO_US = "write to the address our letters come from"
+MOVING = (GrantState.PENDING, GrantState.REVOKING)
 SILENT = "TradingView does not answer at the moment."
 GOES_ON = "There is nothing for you to do: we go on by ourselves."
 ON_IT = "A person is on it; you need not do anything."
@@ -94,7 +102,7 @@ def _action_needed(access: StrategyAccess, facts: Facts) -> str:
 
 def _failed(access: StrategyAccess, facts: Facts) -> str:
     name = facts.name.spelling if facts.name else ""
-    paid = any(each.source.startswith("purchase:") and not has_ended(each, facts.now) for each in access.reasons)
+    paid = any(has_money_in(each, facts.now) for each in access.reasons)
     return (
         f"A person has tried to give this strategy to {name} at TradingView and could not. "
         "If the name is wrong, correct it, and we try again by ourselves. "
@@ -182,8 +190,13 @@ def _between_tries(grant: Grant, ledger: Ledger, now: datetime) -> str:
         return "We are asking TradingView now."
     said = TRIED.get(Outcome(last.outcome), SAID_NOTHING) if last.outcome else SAID_NOTHING
     if grant.next_attempt_at is not None and grant.next_attempt_at > now:
-        return f"{said} The next try is due on {as_moment(grant.next_attempt_at)}."
+        return f"{said} The next try is due {due_words(grant.next_attempt_at, now)}."
     return f"{said} We are trying again now."
+
+
+def due_words(at: datetime, now: datetime) -> str:
+    """When something to come is due. What is near is not named by its minute, which may have begun already."""
+    return "within a minute" if at - now < timedelta(minutes=1) else f"on {as_moment(at)}"
 
 
 def _joins_soon() -> str:
@@ -202,14 +215,20 @@ TRIED = {
 # History.
 
 
-def history_of(grants: Iterable[Grant], ledger: Ledger, *, since: Mapping[str, datetime]) -> tuple[Line, ...]:
+def history_of(grants: Iterable[Grant], ledger: Ledger, *, names: Sequence[TradingViewName]) -> tuple[Line, ...]:
     """What happened to these pairs, newest first, in a customer's words.
 
-    `since` says from when on each name (lower-cased) was this person's: what was before is of somebody
-    else, who had the name then, and is left out. The same thing several times in a row is one line.
+    `names` are this person's, each for the time from its beginning to its release: what was before or after
+    is of somebody else, who had the name then, and is left out. The same thing several times in a row is one
+    line.
     """
     lines = sorted(
-        (line for grant in grants for line in _lines(grant, ledger) if line.at >= since[grant.name_key]),
+        (
+            line
+            for grant in grants
+            for line in _lines(grant, ledger)
+            if any(name.name_key == grant.name_key and _was_held(name, line.at) for name in names)
+        ),
         key=lambda line: line.at,
     )
     told: list[Line] = []
@@ -219,6 +238,10 @@ def history_of(grants: Iterable[Grant], ledger: Ledger, *, since: Mapping[str, d
         else:
             told.append(line)
     return tuple(reversed(told))
+
+
+def _was_held(name: TradingViewName, at: datetime) -> bool:
+    return name.created_at <= at and (name.released_at is None or at <= name.released_at)
 
 
 def _lines(grant: Grant, ledger: Ledger) -> Iterator[Line]:
@@ -278,14 +301,31 @@ def _closed(task: ManualTask, name: str) -> str:
     return f"The person said that it was {'given to' if task.wanted else 'removed from'} {name}."
 
 
-def recheck_words(pairs: int, standing: Standing) -> str:
-    """What pressing *Recheck* leads to, when `services.recheck` made so many pairs due."""
+def recheck_words(grants: Iterable[Grant], standing: Standing, now: datetime) -> str:
+    """What pressing *Recheck* led to, told from a person's pairs as they stand after it."""
     if standing.switch is Switch.DISABLED:
         return "Looking is paused at the moment. Your access is looked at by itself as soon as it goes on."
+    if standing.incident_id is not None or not standing.has_adapter:
+        return "A person looks after access at the moment. What is still missing is on their list."
     if standing.circuit_open:
         return f"{SILENT} Your access is looked at by itself as soon as it does."
-    if not standing.may_read:
-        return "A person looks after access at the moment. What is still missing is on their list."
-    if not pairs:
-        return "There is nothing to ask TradingView about at the moment."
-    return "We are asking TradingView again. This page shows what it says."
+    told, grants = [], list(grants)
+    by_people = [grant for grant in grants if _is_for_people(grant, standing)]
+    by_machine = [(grant, grant.next_attempt_at) for grant in grants if grant not in by_people]
+    if any(at is not None and at <= now for _, at in by_machine):
+        told.append("We are asking TradingView again. This page shows what it says.")
+    if later := [at for grant, at in by_machine if at is not None and at > now and grant.state in MOVING]:
+        told.append(f"What failed is tried again by itself: the next try is due {due_words(min(later), now)}.")
+    if by_people:
+        told.append("What is still to be done is on a person's list; you need not do anything.")
+    if not told:
+        told.append("There is nothing to ask TradingView about at the moment.")
+        if any(grant.state in (GrantState.FAILED, GrantState.NEEDS_CUSTOMER) for grant in grants):
+            told.append("What you can do stands beside each strategy.")
+    return " ".join(told)
+
+
+def _is_for_people(grant: Grant, standing: Standing) -> bool:
+    """Whether a person has this pair on their list, or gets it because the machine may only read."""
+    to_be_written = grant.state in MOVING and grant.said_by is None
+    return grant.state == GrantState.WITH_STAFF or (to_be_written and not standing.may_write)

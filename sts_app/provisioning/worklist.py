@@ -150,7 +150,8 @@ def done(task_id: int, actor: str, *, note: str | None = None) -> bool:
     Read back, the pair is verified, or comes back as a task of its own when TradingView shows something
     else; with automatic calls allowed the machine then tries itself. Refuses a task that is closed.
     """
-    can_be_read = control.standing().may_read
+    standing = control.standing()
+    can_be_read = standing.may_read
     now = clock.now()
     [(task, grant)] = _take([task_id])
     because = "said to be done, to be read back" if can_be_read else cycles.CONFIRMED_BY_STAFF
@@ -162,7 +163,7 @@ def done(task_id: int, actor: str, *, note: str | None = None) -> bool:
         db.session.flush()
         wake("provisioning.work")
     else:
-        cycles.confirm(grant, now)
+        cycles.confirm(grant, now, look_at=now if standing.has_adapter else None)
         db.session.flush()
         for user_id in engine.people_of(grant.name_key):
             engine.move_on(user_id)

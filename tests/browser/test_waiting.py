@@ -75,3 +75,40 @@ def test_a_payment_that_the_bank_delays_shows_by_itself_when_it_arrives(store, o
     expect(badges(page, "Active")).to_have_count(SIX, timeout=60_000)
     expect(page.get_by_role("main")).to_contain_text("Your payment of $99.00 has arrived.")
     expect(page.get_by_role("table", name="Purchases")).to_contain_text("Completed")
+
+
+def test_a_history_that_is_read_stays_open_and_keeps_the_focus_when_there_are_news(open_browser, customer, tradingview):
+    buyer = customer()
+    buyer.ask_for_access()
+    buyer.sign_in()
+    buyer.onboard()
+    buyer.check_out()
+    tradingview.misbehave("reads_fail")
+    buyer.pay()
+    page = open_browser(buyer)
+    page.goto(buyer.path)
+    history = page.locator("#history-nq-power-hour")
+    expect(history).to_be_visible(timeout=20_000)
+    history.locator("summary").focus()
+    page.keyboard.press("Enter")
+    expect(history.locator("li").first).to_be_visible()
+
+    tradingview.behave()
+    expect(badges(page, "Active")).to_have_count(SIX, timeout=60_000)
+
+    expect(history.locator("li").first).to_contain_text("TradingView showed it on")
+    expect(history.locator("li").first).to_be_visible()
+    expect(history.locator("summary")).to_be_focused()
+
+
+def test_a_search_of_the_questions_unfolds_what_it_found(open_browser):
+    page = open_browser()
+    page.goto("/faq")
+    page.get_by_role("searchbox").press_sequentially("wrong name")
+
+    found = page.locator("#results details")
+    expect(found).to_have_count(1)
+    expect(found.locator("p").first).to_be_visible()
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.get_by_role("searchbox").fill("zebra")
+    expect(page.locator("#results")).to_contain_text("Nothing found")

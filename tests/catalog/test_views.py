@@ -4,6 +4,8 @@ import sqlalchemy as sa
 from sts_app.catalog.models import Plan, Strategy, StrategyStatus
 from sts_app.catalog.seed import STRATEGIES
 from sts_app.catalog.services import seed_catalog
+from sts_app.provisioning.control import set_switch
+from sts_app.provisioning.rules import Switch
 
 
 @pytest.fixture
@@ -56,6 +58,18 @@ def test_nothing_is_offered_while_sales_are_closed(visitor, db):
     page = visitor.get("/strategies/nq-power-hour").text
 
     assert "Sales are closed at the moment" in page
+    assert 'action="/checkout"' not in page
+
+
+@pytest.mark.parametrize("path", ["/strategies", "/strategies/nq-power-hour"])
+def test_no_page_sells_while_sales_are_paused(visitor, db, path):
+    set_switch(Switch.DISABLED, actor="user:1", because="test")
+    db.session.commit()
+
+    page = visitor.get(path).text
+
+    assert "Sales are paused at the moment" in page
+    assert "$99.00" in page
     assert 'action="/checkout"' not in page
 
 

@@ -483,7 +483,8 @@ ODD_THING = JSON | st.dictionaries(
 )
 
 
-@given(thing=ODD_THING, kind=st.text(min_size=1, max_size=20), created=JSON)
+# A type of nothing but what PostgreSQL cannot keep is no type: the event is refused.
+@given(thing=ODD_THING, kind=st.text(min_size=1, max_size=20).filter(lambda kind: kind.strip("\x00")), created=JSON)
 @settings(max_examples=80, deadline=None)
 def test_an_event_of_any_shape_is_read(thing: Any, kind: str, created: Any) -> None:
     body = an_event(thing, type=kind, created=created)

@@ -32,7 +32,6 @@ from tests.contracts.ways import (
 from tests.fakes.vendor import SESSION_ID, Nasty
 
 FOR_LATER = [
-    Nasty.BROKEN,
     Nasty.BAD_GATEWAY,
     Nasty.UNAVAILABLE,
     Nasty.TOO_MANY,

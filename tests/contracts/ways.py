@@ -204,8 +204,8 @@ def live_world(live: Live) -> World:
         never_answer=lambda: fake.be(Nasty.SLOW),
         lie=lambda: fake.be(Nasty.NOTHING_DONE, times=writes, on=WRITES),
         refuse=lambda: fake.be(Nasty.FAILURE, times=writes, on=WRITES),
-        fail=lambda: fake.be(Nasty.BROKEN),
-        fail_reads=lambda: fake.be(Nasty.BROKEN),
+        fail=lambda: fake.be(Nasty.BAD_GATEWAY),
+        fail_reads=lambda: fake.be(Nasty.BAD_GATEWAY),
         # The open dialect says no more of an expired session than of any other fault inside.
         says_why_in_every_call=live.way != OPEN,
     )

@@ -25,7 +25,7 @@ from sts_app.core.db import db as database
 from sts_app.core.db import transaction
 from sts_app.core.store import MemoryStore
 from sts_app.ops.invariants import broken
-from sts_app.provisioning import findings, queries, reconcile, services, simulated, tradingview
+from sts_app.provisioning import findings, queries, reconcile, services, simulated
 from sts_app.provisioning.findings import Report
 from sts_app.provisioning.gateway import AccessFact, Holder
 from tests.builders import (
@@ -39,6 +39,7 @@ from tests.builders import (
     person,
     served,
     stopped_clock,
+    tradingview,
     vendor,
     work,
 )

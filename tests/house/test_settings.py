@@ -171,6 +171,54 @@ def test_production_is_told_how_many_proxies_there_are_even_if_none(proxies):
     assert faults_of(MINIMAL) == [], "elsewhere nobody has to count"
 
 
+WAYS = {"unofficial-api": "TV_ACCESS_API_URL", "direct": "TV_BASE_URL"}
+IN_CLEAR = [
+    "http://tv.example.com",
+    "HTTP://tv.example.com",
+    "http://8.8.8.8:5000",
+    "http://134744072",
+    "http://0x8080808",
+    "http://\uff18.8.8.8",
+    "http://8\uff0e8\uff0e8\uff0e8",
+]
+
+
+@pytest.mark.parametrize("app_env", ["development", "staging"])
+@pytest.mark.parametrize("address", IN_CLEAR)
+@pytest.mark.parametrize(("mode", "name"), WAYS.items())
+def test_credentials_do_not_cross_the_internet_in_clear(mode, name, address, app_env):
+    environ = MINIMAL | {"APP_ENV": app_env, "PROVISIONING_MODE": mode, name: address}
+
+    assert faults_of(environ) == [f"{name} starts with http://, and credentials would go there in clear: use https://"]
+
+
+@pytest.mark.parametrize(("mode", "name"), WAYS.items())
+def test_nor_do_they_in_production(mode, name):
+    environ = MINIMAL | {"APP_ENV": "production", "PROVISIONING_MODE": mode, name: "http://tv.example.com"}
+
+    assert any(sentence.startswith(f"{name} starts with http://") for sentence in faults_of(environ))
+
+
+@pytest.mark.parametrize("address", ["https://tv.example.com", "http://127.0.0.1:5000", "http://access:8000"])
+@pytest.mark.parametrize(("mode", "name"), WAYS.items())
+def test_an_address_that_nobody_can_listen_to_is_fine(mode, name, address):
+    assert faults_of(MINIMAL | {"PROVISIONING_MODE": mode, name: address}) == []
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://a℀b.example"])
+def test_an_address_that_cannot_be_read_is_a_fault(address):
+    environ = MINIMAL | {"PROVISIONING_MODE": "unofficial-api", "TV_ACCESS_API_URL": address}
+
+    assert faults_of(environ) == ["TV_ACCESS_API_URL is no address that can be read"]
+
+
+@pytest.mark.parametrize("mode", ["manual", "simulated"])
+def test_an_address_that_nothing_is_sent_to_is_nobodys_fault(mode):
+    environ = MINIMAL | {"PROVISIONING_MODE": mode} | dict.fromkeys(WAYS.values(), "http://tv.example.com")
+
+    assert faults_of(environ) == []
+
+
 @pytest.mark.parametrize("word", ["mocc", "Mock", "live", "mock,real"])
 def test_a_preset_that_is_misspelt_is_a_fault_of_its_own_and_alone(word):
     assert faults_of(MINIMAL | {"ADAPTERS_PRESET": word}) == ["ADAPTERS_PRESET must be mock or real"]

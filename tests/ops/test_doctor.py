@@ -185,10 +185,27 @@ class TestCredentials:
 
         assert "No credentials of TradingView are stored: run `sts credentials set`." in found("fault")
 
-    def test_an_access_service_needs_somebody_to_ask_about(self, fit, settings):
-        settings(provisioning_mode="unofficial-api", tv_canary_username=None)
+    @pytest.mark.parametrize(
+        ("app_env", "kind"),
+        [(AppEnv.DEVELOPMENT, "warning"), (AppEnv.STAGING, "warning"), (AppEnv.PRODUCTION, "fault")],
+    )
+    def test_an_access_service_needs_somebody_to_ask_about(self, fit, settings, app_env, kind):
+        settings(provisioning_mode="unofficial-api", tv_canary_username=None, app_env=app_env)
 
-        assert any(sentence.startswith("TV_CANARY_USERNAME is not set") for sentence in found("warning"))
+        [sentence] = [each for each in found(kind) if each.startswith("TV_CANARY_USERNAME is not set")]
+        assert "an expired session opens no incident" in sentence
+
+    @pytest.mark.parametrize("app_env", [AppEnv.DEVELOPMENT, AppEnv.PRODUCTION])
+    def test_with_somebody_to_ask_about_nothing_is_said(self, fit, settings, app_env):
+        settings(provisioning_mode="unofficial-api", tv_canary_username="Vendor", app_env=app_env)
+
+        assert not any("TV_CANARY_USERNAME" in finding.sentence for finding in examine())
+
+    @pytest.mark.parametrize("mode", ["direct", "manual", "simulated"])
+    def test_any_other_way_needs_nobody_to_ask_about(self, fit, settings, mode):
+        settings(provisioning_mode=mode, tv_canary_username=None, app_env=AppEnv.PRODUCTION)
+
+        assert not any("TV_CANARY_USERNAME" in finding.sentence for finding in examine())
 
 
 class TestCommand:

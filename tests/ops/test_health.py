@@ -15,10 +15,12 @@ from sts_app.ops import queries
 from sts_app.ops.services import SWEEP, beat, claim_slot
 from sts_app.provisioning import control
 from sts_app.provisioning.models import TradingViewCredential, VendorCall
+from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import Fault, misbehave
 from sts_app.settings import load
 from tests.builders import (
     alice,
+    by_hand,
     count,
     enter,
     entitled,
@@ -192,6 +194,25 @@ class TestFull:
         check = client.get("/api/health", headers=TOKEN).json["checks"]["tradingview"]
 
         assert (check["status"], check["inTrouble"]) == ("degraded", 6)
+
+    def test_tradingview_is_in_trouble_while_it_answers_nobody_and_while_it_refuses_our_session(self, client, db):
+        def status() -> str:
+            return client.get("/api/health").json["checks"]["tradingview"]["status"]
+
+        assert status() == "healthy"
+        for _ in range(control.FAILURES_OPEN):
+            in_a_transaction(lambda: control.note_failure("HTTP 502"))
+        assert status() == "degraded"
+
+        in_a_transaction(lambda: control.refuse_session("HTTP 401", credential_id=None))
+        assert not control.standing().circuit_open
+        assert status() == "degraded"
+
+    def test_a_store_that_sells_nothing_is_degraded_where_people_do_the_work_too(self, client, db, monkeypatch):
+        by_hand(monkeypatch)
+        in_a_transaction(lambda: control.set_switch(Switch.DISABLED, actor="user:7", because="a test"))
+
+        assert client.get("/api/health").json["checks"]["provisioning"] == {"status": "degraded"}
 
     def test_tradingviews_last_call_is_shown_in_place_of_a_probe(self, client, db):
         vendor()

@@ -12,7 +12,7 @@ from sts_app.billing.services import open_purchase
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.ops.invariants import INVARIANTS, broken
-from sts_app.provisioning import control, engine, names, services, simulated, tradingview, worklist
+from sts_app.provisioning import control, engine, names, services, simulated, worklist
 from sts_app.provisioning.calling import call
 from sts_app.provisioning.models import (
     Grant,
@@ -33,6 +33,7 @@ from tests.builders import (
     named,
     person,
     stopped_clock,
+    tradingview,
     vendor,
     work,
 )

@@ -17,7 +17,7 @@ from sts_app.core import queue
 from sts_app.core.db import db as database
 from sts_app.ops import services
 from sts_app.ops.models import Heartbeat, PeriodicRun
-from sts_app.provisioning import engine, tradingview
+from sts_app.provisioning import engine
 from sts_app.provisioning.models import Grant
 from tests.builders import (
     alice,
@@ -29,6 +29,7 @@ from tests.builders import (
     named,
     stopped_clock,
     strategy,
+    tradingview,
     vendor,
     work,
 )

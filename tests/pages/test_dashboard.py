@@ -8,12 +8,29 @@ from itertools import accumulate
 import pytest
 from bs4 import BeautifulSoup
 from flask import g
+from flask_limiter import RequestLimit
+from flask_limiter.util import get_qualified_name
 from flask_login import AnonymousUserMixin
 
-from sts_app.pages.dashboard import poll_after, who_presses
+from sts_app.core.errors import Act, SlowDown
+from sts_app.core.security import limiter
+from sts_app.pages.dashboard import poll_after, reload_after, who_presses
 from sts_app.provisioning import control, simulated
+from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import Fault, misbehave
-from tests.builders import alice, bob, enter, entitled, grants, in_a_transaction, lifetime, named, stopped_clock, work
+from tests.builders import (
+    NOON,
+    alice,
+    bob,
+    enter,
+    entitled,
+    grants,
+    in_a_transaction,
+    lifetime,
+    named,
+    stopped_clock,
+    work,
+)
 from tests.builders import vendor as tradingview
 
 
@@ -62,6 +79,60 @@ def test_a_page_left_open_for_an_hour_asks_less_than_a_hundred_times():
     assert sum(moment <= 3600 for moment in accumulate(map(poll_after, range(1001)))) < 100
 
 
+class TestWithoutScript:
+    @pytest.mark.parametrize(
+        ("news_in", "seconds"),
+        [
+            ([], 60),
+            ([None, None], 60),
+            ([0], 5),
+            ([None, -30, 600], 5),
+            ([30], 35),
+            ([600], 60),
+            ([-300], 60),
+            ([-300, 20], 25),
+        ],
+    )
+    def test_a_page_loads_itself_again_when_there_can_be_news_and_else_once_a_minute(self, news_in, seconds):
+        moments = [None if each is None else NOON + timedelta(seconds=each) for each in news_in]
+
+        assert reload_after(moments, NOON) == seconds
+
+    def test_what_a_person_has_shuts_nobodys_history_every_few_seconds(self, client, vendor):
+        in_a_transaction(lambda: control.set_switch(Switch.MANUAL, actor="user:7", because="a test"))
+        self.buy(client)
+        assert self.reloads(client) == "5"
+
+        work("provisioning")
+        assert self.reloads(client) == "60"
+
+    def test_between_two_tries_the_page_waits_for_the_next_one(self, client, vendor):
+        misbehave(vendor, Fault.FAIL)
+        self.buy(client)
+        work("provisioning")
+
+        assert self.reloads(client) == "35"
+
+    def test_what_has_been_due_for_long_is_not_looked_for_every_few_seconds(self, client, vendor, clock):
+        self.buy(client)
+        clock.shift(timedelta(minutes=5))
+
+        assert self.reloads(client) == "60"
+
+    def test_nothing_moves_and_the_page_stays(self, visitor):
+        assert page_of(visitor).find("meta", {"http-equiv": "refresh"}) is None
+
+    def buy(self, client) -> None:
+        user = named(alice(), "Anna")
+        entitled(user, lifetime(), "purchase:1")
+        enter(client, user)
+
+    def reloads(self, client) -> str:
+        return BeautifulSoup(client.get("/dashboard").text, "html.parser").find("meta", {"http-equiv": "refresh"})[
+            "content"
+        ]
+
+
 class TestTheRows:
     def test_each_says_what_stands_and_when_it_was_read(self, visitor):
         row = page_of(visitor).find("th", string=lambda text: text and "NQ Power Hour" in text) or page_of(
@@ -82,17 +153,24 @@ class TestTheRows:
             "21 Nov 2026, 12:00 UTC Your payment arrived: it was to be given to Anna.",
         ]
 
-    def test_news_make_the_history_another_element_and_nothing_new_leaves_it_alone(self, visitor, vendor, clock):
-        def mark() -> str:
-            return page_of(visitor).find("details")["id"]
+    def test_news_are_listed_in_the_same_history_so_that_it_keeps_the_focus_and_stays_open(
+        self, visitor, vendor, clock
+    ):
+        def ids_and_news() -> tuple[str, str, str]:
+            history = page_of(visitor).find("details")
+            return history["id"], history.summary["id"], text_of(history.li)
 
-        before = mark()
+        details, summary, news = ids_and_news()
+        assert news == "21 Nov 2026, 12:00 UTC TradingView showed it on Anna."
         clock.shift(timedelta(minutes=1))
-        assert mark() == before
-
         visitor.post("/dashboard/recheck")
         work("provisioning")
-        assert mark() != before
+
+        news = "21 Nov 2026, 12:01 UTC TradingView showed it on Anna, 2 times in a row."
+        assert ids_and_news() == (details, summary, news)
+
+    def test_a_history_has_no_numbers_because_it_begins_with_its_end(self, visitor):
+        assert not page_of(visitor).find("details").find("ol")
 
     def test_who_gave_no_name_is_asked_for_it(self, client, db, vendor):
         user = bob()
@@ -152,6 +230,15 @@ class TestRecheck:
     def test_is_shut_to_strangers_and_to_other_pages(self, app, visitor):
         assert visitor.post("/dashboard/recheck", csrf=False).status_code == 400
         assert app.test_client().post("/dashboard/recheck").location.startswith("/sign-in")
+
+    def test_too_often_leads_back_to_the_dashboard(self, app):
+        [limit] = limiter.limit_manager.decorated_limits(get_qualified_name(app.view_functions["pages.recheck"]))
+
+        with app.test_request_context(), pytest.raises(SlowDown) as refused:
+            limit.on_breach(RequestLimit(limiter, limit.limit, [], True, False))
+
+        assert refused.value.act == Act("Back to the dashboard", "/dashboard")
+        assert (refused.value.status, refused.value.retry_after) == (429, 60)
 
     def test_is_counted_by_person_and_for_a_stranger_by_address(self, app, owner):
         with app.test_request_context(environ_base={"REMOTE_ADDR": "198.51.100.7"}):

@@ -144,6 +144,16 @@ def test_while_sales_are_paused_the_price_stands_without_its_button(visitor, sou
     assert not page.find("form", action="/checkout")
 
 
+def test_while_sales_are_paused_the_front_page_does_not_call_to_buy(soup, db):
+    set_switch(Switch.DISABLED, actor="user:1", because="test")
+    db.session.commit()
+
+    page = soup("/").main
+
+    assert "Get access" not in page.text
+    assert page.find("a", href="/pricing", string="See what is included")
+
+
 def test_a_search_is_shown_as_text(visitor):
     assert "<b>hello" not in visitor.get("/faq?q=<b>hello").text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
@@ -18,6 +19,7 @@ from sts_app.provisioning.credentials import Credentials
 from sts_app.provisioning.models import TradingViewCredential
 from sts_app.provisioning.simulated import Fault, calls, misbehave
 from tests.builders import count, in_a_transaction
+from tests.fakes.access_service import AccessServiceFake, Dialect
 from tests.provisioning.test_credentials import KEY, NEXT, SESSION, SIGNATURE, change, id_of
 
 HEADER = f"theme=dark; sessionid={SESSION}; sessionid_sign={SIGNATURE}"
@@ -55,8 +57,8 @@ def sts(app, db, monkeypatch) -> Iterator[Callable[..., Result]]:
     assert "Traceback" not in "".join(printed)
 
 
-def store() -> int:
-    given = Credentials(SecretStr(SESSION), SecretStr(SIGNATURE))
+def store(api_url: str | None = None) -> int:
+    given = Credentials(SecretStr(SESSION), SecretStr(SIGNATURE), api_url)
     return in_a_transaction(lambda: credentials.store(given, accepted_at=time_source.now(), actor="user:7"))
 
 
@@ -169,6 +171,66 @@ class TestSet:
         assert result.exit_code == 1
         assert result.output.startswith(f"Error: {words}")
         assert "sessionid" not in result.output
+
+    @pytest.fixture
+    def service(self, settings) -> Iterator[AccessServiceFake]:
+        with AccessServiceFake(Dialect.OPEN) as fake:
+            settings(provisioning_mode="unofficial-api", tv_access_api_url=fake.url, tv_canary_username="Vendor")
+            yield fake
+
+    @pytest.mark.parametrize(
+        ("options", "source"),
+        [
+            ((), "whose address was stored before"),
+            (("--api-url", "http://127.0.0.1:{port}/"), "as entered"),
+            (("--api-url", ""), "that of TV_ACCESS_API_URL"),
+            (("--api-url=",), "that of TV_ACCESS_API_URL"),
+        ],
+    )
+    def test_it_says_which_service_was_asked_and_never_its_whole_address(self, sts, service, options, source):
+        store(service.url)
+        options = [option.format(port=urlsplit(service.url).port) for option in options]
+
+        result = sts("credentials", "set", *options, typed=f"{HEADER}\n")
+
+        assert result.output.endswith(
+            "TradingView accepts the credentials.\n"
+            f"The access service that was asked is 127.0.0.1, {source}.\n"
+            f"They are stored as number {credentials.active().id} and active from now on.\n"
+        )
+        assert service.url not in result.output
+
+    def test_an_address_that_is_stored_stays_when_none_is_given(self, sts, service, settings):
+        settings(tv_access_api_url="http://127.0.0.1:1")
+        store(service.url)
+
+        result = sts("credentials", "set", typed=f"{HEADER}\n")
+
+        assert result.exit_code == 0
+        assert credentials.active().api_url == service.url
+
+    def test_an_empty_address_takes_the_stored_one_away(self, sts, service):
+        store("http://127.0.0.1:1")
+
+        result = sts("credentials", "set", "--api-url", "", typed=f"{HEADER}\n")
+
+        assert result.exit_code == 0
+        assert credentials.active().api_url is None
+
+    def test_without_a_canary_it_does_not_say_that_tradingview_accepts(self, sts, service, settings):
+        settings(tv_canary_username=None)
+
+        result = sts("credentials", "set", typed=f"{HEADER}\n")
+
+        assert result.exit_code == 0
+        assert "TradingView accepts" not in result.output
+        assert "That is all that was checked, because TV_CANARY_USERNAME is not set" in result.output
+
+    def test_where_there_is_no_service_none_is_told(self, sts):
+        result = sts("credentials", "set", typed=f"{HEADER}\n")
+
+        assert "TradingView accepts the credentials." in result.output
+        assert "service" not in result.output
 
     def test_its_help_says_where_the_cookies_are(self, sts):
         told = " ".join(sts("credentials", "set", "--help").output.split())

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from sts_app import cli
 from sts_app.core.db import db as database
 from sts_app.core.db import transaction
-from sts_app.provisioning import control
+from sts_app.provisioning import control, reconcile
 from sts_app.provisioning.models import ReconciliationRun
 from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import Fault, give, misbehave, take
@@ -106,6 +106,26 @@ class TestReconcile:
         [line] = report["lines"]
         assert (line["kind"], line["name"], line["script_id"], line["act"]) == ("stranger", "Nobody", ALPHA, "ask")
         assert sts("reconcile", "show", newest(), "--json").output == result.output
+
+    def test_it_says_how_many_tasks_the_reading_closed(self, sts, alice, plan, vendor, clock):
+        with transaction():
+            control.set_switch(Switch.MANUAL, actor="user:1", because="a test")
+        entitled(alice, plan, "purchase:1")
+        work("provisioning")
+        give(vendor, "Anna", ALPHA)
+        clock.shift(timedelta(hours=1))
+
+        assert (
+            "1 pair is as people were asked to see to: their tasks would be closed."
+            in sts("reconcile", "--dry-run").output
+        )
+        assert "1 pair is as people were asked to see to: their tasks are closed." in sts("reconcile").output
+
+    def test_a_run_that_is_under_way_can_be_shown(self, sts, store):
+        with transaction():
+            run_id = reconcile._open("daily", "system", dry_run=False, not_since=None)
+
+        assert sts("reconcile", "show", run_id).output == f"Run {run_id} is under way.\n"
 
     def test_a_run_that_never_was_cannot_be_shown(self, sts, db):
         assert sts("reconcile", "show", 99).exit_code == 2

@@ -144,6 +144,31 @@ class TestDoubt:
     def test_a_loss_that_cannot(self, of, missing):
         assert f"{missing} of {of} known holders of PUB;a" in self.doubted(of, missing)
 
+    @pytest.mark.parametrize(("customers", "scripts"), [(1, 4), (2, 2), (1, 6), (2, 6)])
+    def test_a_young_store_of_which_nothing_is_left_is_doubted_as_well(self, customers, scripts):
+        rows = self.young(customers, scripts)
+
+        assert "not one is left" in self.doubt_of(rows, rows)
+        assert self.doubt_of(rows, rows[1:]) is None
+
+    def test_who_was_not_asked_for_may_still_be_there(self):
+        rows = self.young(2, 6)
+        answered = frozenset(row.pair for row in rows[:6])
+
+        assert self.doubt_of(rows, rows, answered=answered) is None
+
+    def young(self, customers: int, scripts: int) -> list[Known]:
+        return [known(Pair(f"name{n}", f"PUB;{s}")) for n in range(customers) for s in range(scripts)]
+
+    def doubt_of(self, rows: list[Known], lost: list[Known], **options) -> str | None:
+        holders: dict[str, list[Holder]] = {row.pair.script_id: [] for row in rows}
+        for row in rows:
+            if row not in lost:
+                holders[row.pair.script_id].append(Holder(row.pair.name_key.title()))
+        reading = Reading(NOW, holders, **options)
+        found = compare(reading, rows, skew=SKEW, now=NOW)
+        return doubt(reading, rows, found, skew=SKEW, limits=Limits())
+
 
 class TestPlan:
     def planned(self, found: list[Difference], *, since=None, verified=0, held=0, **limits) -> list[str]:
@@ -238,6 +263,12 @@ class TestProven:
         assert proven(held("Bob"), [row], fresh=SKEW, now=NOW) == [row]
         assert proven(held("Anna"), [row], fresh=SKEW, now=NOW) == []
         assert proven(held("Bob"), [replace(row, changed_at=NOW - SKEW)], fresh=SKEW, now=NOW) == []
+
+    def test_a_name_that_is_unknown_is_not_proven_to_hold_nothing(self):
+        row = known(state=GrantState.WITH_STAFF, wanted=False)
+        reading = Reading(NOW, {"PUB;a": []}, frozenset({ANNA}), frozenset({"anna"}))
+
+        assert proven(reading, [row], fresh=SKEW, now=NOW) == []
 
     def test_what_was_removed_a_moment_ago_may_be_on_an_older_list(self):
         row = known(state=GrantState.WITH_STAFF, absent_at=NOW - SKEW)

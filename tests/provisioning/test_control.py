@@ -11,7 +11,8 @@ from jobs import provisioning as door
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.errors import NotNow
-from sts_app.provisioning import control, engine
+from sts_app.ops import services as ops
+from sts_app.provisioning import control, engine, services, worklist
 from sts_app.provisioning.control import CANARY_EVERY, FAILURES_OPEN
 from sts_app.provisioning.models import ManualTask, ProvisioningControl, ProvisioningIncident
 from sts_app.provisioning.rules import Outcome, Switch
@@ -105,15 +106,30 @@ class TestCircuit:
         assert states() == {"verified"}
         assert len(holders()) == 6
 
-    def test_one_more_failure_after_the_canary_opens_it_again(self, bought, vendor, clock):
+    def test_one_more_failure_after_the_canary_opens_it_again(self, bought, bob, plan, vendor, clock):
         until_open(vendor, clock)
+        entitled(named(bob, "Bobby"), plan, "purchase:2")
+        database.session.commit()
         behave(vendor)
-        misbehave(vendor, Fault.FAIL)
+        misbehave(vendor, Fault.FAIL, times=2)
 
         work("provisioning")
 
         assert row().circuit_opened_at is not None
         assert calls(vendor)["check_session"] == 1
+
+    def test_a_canary_is_sent_in_manual_mode_too(self, bought, vendor, clock):
+        until_open(vendor, clock)
+        switch(Switch.MANUAL)
+        work("provisioning")
+        behave(vendor)
+        clock.shift(CANARY_EVERY)
+
+        assert control.work_due(time_source.now()) == 1
+        work("provisioning")
+
+        assert row().circuit_opened_at is None
+        assert states() == {"with_staff"}
 
     def test_it_spends_no_attempt_of_anybody(self, bought, vendor, clock):
         until_open(vendor, clock)
@@ -264,6 +280,59 @@ class TestSwitch:
         assert (states(), open_tasks()) == ({"pending"}, 0)
         assert control.work_due(time_source.now()) == 0
         assert control.standing().sales_closed
+
+    def test_what_staff_choose_during_an_incident_is_theirs_and_stays(self, bought, vendor):
+        misbehave(vendor, Fault.DEAD_SESSION)
+        work("provisioning")
+        switch(Switch.MANUAL)
+        behave(vendor)
+
+        in_a_transaction(lambda: control.session_restored(actor="user:2", because="new credentials"))
+
+        assert (row().switch, row().switched_by) == (Switch.MANUAL, "user:1")
+
+    def test_a_look_that_was_promised_is_taken_when_the_incident_is_over(self, bought, vendor):
+        work("provisioning")
+        misbehave(vendor, Fault.DEAD_SESSION)
+        door.check_session()
+        assert in_a_transaction(lambda: services.recheck(bought.id)) == 6
+        vendor.delete("access", f"anna|{grants()[0].script_id}")
+        work("provisioning")
+        assert states() == {"verified"}
+        assert control.work_due(time_source.now()) == 0
+
+        behave(vendor)
+        in_a_transaction(lambda: control.session_restored(actor="user:2", because="new credentials"))
+        work("provisioning")
+
+        assert (states(), len(holders())) == ({"verified"}, 6)
+
+    def test_what_a_person_did_while_nothing_could_be_read_is_read_when_it_can(self, bought, vendor):
+        misbehave(vendor, Fault.DEAD_SESSION)
+        work("provisioning")
+        work("provisioning")
+        for task in worklist.open_tasks(10):
+            in_a_transaction(lambda task=task: worklist.done(task.task_id, "user:1"))
+        assert states() == {"verified"}
+        assert holders() == set()
+
+        behave(vendor)
+        in_a_transaction(lambda: control.session_restored(actor="user:2", because="new credentials"))
+        work("provisioning")
+
+        assert (states(), len(holders())) == ({"verified"}, 6)
+
+    def test_what_was_passed_over_on_the_way_back_is_taken_back_by_the_sweep(self, bought, vendor):
+        switch(Switch.MANUAL)
+        work("provisioning")
+        control_row = row()
+        control_row.switch = Switch.AUTO  # as it is when somebody held the rows at that moment
+        database.session.commit()
+
+        in_a_transaction(ops.wake_for_due)
+        work("provisioning")
+
+        assert (states(), open_tasks()) == ({"verified"}, 0)
 
     def test_the_way_back_takes_back_what_was_handed_out_and_does_it_once(self, bought, vendor):
         switch(Switch.MANUAL)

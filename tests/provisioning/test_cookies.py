@@ -120,6 +120,7 @@ class TestAddress:
             ("http://10.0.0.7", "http://10.0.0.7"),
             ("http://access:8000", "http://access:8000"),
             ("http://access.internal", "http://access.internal"),
+            ("http://4f66ad9a0b2e:8000", "http://4f66ad9a0b2e:8000"),
         ],
     )
     def test_an_address_of_a_service_is_read(self, text, address):
@@ -151,7 +152,23 @@ class TestAddress:
         with pytest.raises(FixInput, match="is no http"):
             cookies.address(text)
 
-    @pytest.mark.parametrize("text", ["http://access.sts.example", "http://8.8.8.8:5000", "http://[2001:4860::1]"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "http://access.sts.example",
+            "http://8.8.8.8:5000",
+            "http://[2001:4860::1]",
+            "http://[::ffff:8.8.8.8]",
+            "http://134744072",
+            "http://134744072:5000/base",
+            "http://0x08080808",
+            "http://0X8080808",
+            "http://01002004010",
+            "http://8.526344",
+            "http://0x8.0x8.0x8.0x8",
+            "http://%31%33%34744072",
+        ],
+    )
     def test_credentials_do_not_cross_the_internet_in_clear(self, text):
         with pytest.raises(FixInput, match="in clear"):
             cookies.address(text)

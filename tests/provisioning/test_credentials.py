@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -13,18 +13,23 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from jobs import provisioning as provisioning_job
 from sts_app.audit.models import AuditLog
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.db import transaction
 from sts_app.core.errors import NotThere
 from sts_app.core.sealing import Keyring
-from sts_app.provisioning import credentials
+from sts_app.provisioning import control, credentials, way
 from sts_app.provisioning.credentials import CannotRead, Credentials, NoKey, Resealed
 from sts_app.provisioning.gateway import NeedsStaff
 from sts_app.provisioning.models import TradingViewCredential
+from sts_app.provisioning.simulated import calls
 from sts_app.settings import encryption_key
-from tests.builders import in_a_transaction, kinds, letters
+from tests.builders import entitled, grants, in_a_transaction, kinds, letters, work
+from tests.fakes.access_service import AccessServiceFake, Dialect
+from tests.fakes.tradingview_site import TradingViewSite
+from tests.fakes.vendor import TradingViewFake
 
 SESSION, SIGNATURE, ADDRESS = "fake-session-7f3a91c2", "v3:fake/signature-5d08be46=", "https://access.sts.example"
 KEY, NEXT = "5ec4e7" + "0" * 58, "5ec4e7" + "1" * 58
@@ -238,6 +243,81 @@ class TestUnreadable:
         number = store()
 
         assert credentials.active().id == number
+
+
+@pytest.mark.usefixtures("keyed")
+class TestWayWithALostKey:
+    """Whoever comes to TradingView while the stored set does not open is refused, and nobody at all is called."""
+
+    @pytest.fixture
+    def number(self, keys) -> int:
+        stored = store()
+        keys(NEXT)
+        return stored
+
+    @pytest.fixture(params=["unofficial-api", "direct"])
+    def elsewhere(self, request, settings) -> Iterator[TradingViewFake]:
+        """Somebody who would answer: the service or the site that the environment names."""
+        with AccessServiceFake(Dialect.OPEN) if request.param == "unofficial-api" else TradingViewSite() as fake:
+            settings(provisioning_mode=request.param, tv_access_api_url=fake.url, tv_base_url=fake.url)
+            yield fake
+
+    @pytest.fixture
+    def bought(self, number, elsewhere, alice, plan) -> None:
+        entitled(alice, plan, "purchase:1")
+
+    def test_every_call_is_refused_with_the_reason(self, number, elsewhere):
+        adapter = way().adapter
+
+        for call in (
+            lambda: adapter.find_name("Anna"),
+            lambda: adapter.grant("Anna", ["PUB;1"]),
+            lambda: adapter.revoke("Anna", ["PUB;1"]),
+            lambda: adapter.has_access("Anna", ["PUB;1"]),
+            lambda: adapter.list_holders("PUB;1"),
+            adapter.check_session,
+        ):
+            with pytest.raises(NeedsStaff, match=f"their key {id_of(KEY)} is neither"):
+                call()
+        assert elsewhere.seen == []
+
+    def test_nobody_else_is_called_in_its_place(self, bought, elsewhere):
+        work("provisioning")
+
+        assert elsewhere.seen == []
+
+    def test_an_incident_opens_and_names_the_lost_key(self, bought, number):
+        work("provisioning")
+
+        incident = control.open_incident()
+        assert incident.credential_id == number
+        assert f"their key {id_of(KEY)} is neither CREDENTIAL_ENCRYPTION_KEY nor" in incident.reason
+        [letter] = letters("admin_session_refused")
+        assert id_of(KEY) in letter.text
+
+    def test_what_was_due_goes_to_people(self, bought):
+        work("provisioning")
+
+        assert {grant.state for grant in grants()} == {"with_staff"}
+
+    def test_the_session_check_opens_the_incident_as_well(self, number, elsewhere):
+        provisioning_job.check_session()
+
+        assert control.open_incident().credential_id == number
+        assert elsewhere.seen == []
+
+    def test_the_simulator_is_as_strict(self, number, vendor, alice, plan):
+        entitled(alice, plan, "purchase:1")
+
+        work("provisioning")
+
+        assert calls(vendor) == {}
+        assert control.open_incident().credential_id == number
+
+    def test_manual_mode_has_no_way_to_refuse(self, number, settings):
+        settings(provisioning_mode="manual")
+
+        assert way() is None
 
 
 @pytest.mark.usefixtures("keyed")

@@ -11,10 +11,10 @@ from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.db import transaction
 from sts_app.core.queue import WakeUp, drop_staged, staged_wake_ups
-from sts_app.provisioning import control, engine, queries, services, tradingview
+from sts_app.provisioning import control, cycles, engine, queries, services, worklist
 from sts_app.provisioning.gateway import AccessFact, NeedsCustomer, ScriptAnswer
 from sts_app.provisioning.models import ManualTask, ProvisioningAttempt, ProvisioningJob
-from sts_app.provisioning.rules import Switch
+from sts_app.provisioning.rules import Switch, Trigger
 from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
 from tests.builders import (
     by_hand,
@@ -29,6 +29,7 @@ from tests.builders import (
     named,
     strategy,
     through,
+    tradingview,
     work,
 )
 
@@ -608,6 +609,63 @@ class TestTakeOver:
 
         assert states("bobby") == {"verified"}
 
+    def test_what_was_read_before_the_lease_was_over_stands(self, bought, vendor, clock, lease):
+        work("provisioning")
+        missing, *others = grants()
+        vendor.delete("access", f"anna|{missing.script_id}")
+        cycles.turn(missing, wanted=True, trigger=Trigger.DRIFT, because="a test says so", now=time_source.now())
+        for grant in others:
+            grant.next_attempt_at = time_source.now()
+        database.session.commit()
+        claimed = claim()
+        clock.shift(lease)
+
+        settle(claimed, engine.call(tradingview(), claimed))
+
+        assert sorted((grant.state, grant.cycle) for grant in grants()) == [("pending", 2), *[("verified", 1)] * 5]
+
+    def test_three_deaths_while_looking_once_more_leave_what_stands(self, bought, vendor, clock, lease):
+        work("provisioning")
+        before = kinds()
+        in_a_transaction(lambda: services.recheck(bought.id))
+        for _ in range(3):
+            assert claim() is not None
+            clock.shift(lease)
+
+        assert claim() is None
+        assert states() == {"verified"}
+        assert kinds() == before
+
+    def test_three_deaths_on_what_a_person_says_is_done_make_it_work_again(self, bought, vendor, clock, lease):
+        switch(Switch.MANUAL)
+        work("provisioning")
+        for task in worklist.open_tasks(10):
+            in_a_transaction(lambda task=task: worklist.done(task.task_id, "user:1"))
+        for _ in range(3):
+            assert claim() is not None
+            clock.shift(lease)
+
+        assert claim() is None
+        assert states() == {"with_staff"}
+        assert {grant.said_by for grant in grants()} == {None}
+
+    def test_a_refund_in_between_does_not_forget_that_a_late_call_may_come(self, bought, vendor, clock, lease):
+        slow = claim()
+        clock.shift(lease)
+        second = claim()
+        in_a_transaction(lambda: services.end_entitlement("purchase:1", because="refund", actor="system"))
+        settle(second, engine.call(tradingview(), second))
+        work("provisioning")
+        assert states() == {"absent"}
+
+        tradingview().grant("Anna", slow.script_ids)
+        for _ in range(4):
+            clock.shift(lease)
+            work("provisioning")
+
+        assert (states(), holders()) == ({"absent"}, set())
+        assert waits() == {None}
+
 
 class TestManualMode:
     @pytest.fixture(autouse=True)
@@ -641,6 +699,20 @@ class TestManualMode:
         assert states() == {"with_staff"}
         tasks = database.session.scalars(sa.select(ManualTask).where(ManualTask.closed_at.is_(None))).all()
         assert [task.wanted for task in tasks] == [False] * 6
+
+    def test_a_letter_tells_of_new_work_that_comes_with_old(self, bought, bob, plan, clock):
+        switch(Switch.MANUAL)
+        work("provisioning")
+        entitled(named(bob, "Bobby"), plan, "purchase:2")
+        in_a_transaction(lambda: control.set_switch(Switch.DISABLED, actor="user:1", because="a test says so"))
+        for grant in grants("Anna"):
+            cycles.take_back(grant, time_source.now(), because="a test says so")
+        database.session.commit()
+
+        switch(Switch.MANUAL)
+        work("provisioning")
+
+        assert "Bobby" in letters("admin_manual_task")[-1].text
 
     def test_a_second_strategy_later_writes_a_letter_of_its_own(self, bought):
         work("provisioning")

@@ -17,7 +17,7 @@ from sts_app.core.db import transaction
 from sts_app.core.errors import FixInput, NotNow, Refusal
 from sts_app.provisioning import adapter_for, control, credentials, entering
 from sts_app.provisioning.credentials import NoKey
-from sts_app.provisioning.entering import NotAccepted, TooMany
+from sts_app.provisioning.entering import Accepted, NotAccepted, TooMany
 from sts_app.provisioning.models import ProvisioningControl, ProvisioningIncident, TradingViewCredential
 from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
@@ -26,7 +26,7 @@ from tests.fakes.access_service import AccessServiceFake, Dialect
 from tests.fakes.tradingview_site import TradingViewSite
 from tests.fakes.vendor import SESSION_ID, SIGNATURE, Nasty
 
-KEY = "5ec4e7" + "0" * 58
+KEY, NEXT = "5ec4e7" + "0" * 58, "5ec4e7" + "1" * 58
 
 
 @pytest.fixture
@@ -42,13 +42,21 @@ def ready(settings, vendor) -> None:
     settings(credential_encryption_key=SecretStr(KEY))
 
 
-def enter(session_id: str = SESSION_ID, signature: str = SIGNATURE, *, api_url: str = "", actor: str = "user:1") -> int:
-    """What a door does."""
-    candidate = entering.shaped(session_id=session_id, signature=signature, api_url=api_url)
+def tried(session_id: str, signature: str, *, api_url: str | None, actor: str) -> Accepted:
+    candidate = entering.shaped(session_id=session_id, signature=signature, api_url=api_url or "")
     with transaction():
+        if api_url is None:
+            candidate = entering.at_the_address_kept(candidate)
         entering.count_try(actor=actor)
         adapter = adapter_for(current_app.config["STS"], candidate)
-    accepted = entering.ask(candidate, adapter)
+    return entering.ask(candidate, adapter)
+
+
+def enter(
+    session_id: str = SESSION_ID, signature: str = SIGNATURE, *, api_url: str | None = None, actor: str = "user:1"
+) -> int:
+    """What a door does."""
+    accepted = tried(session_id, signature, api_url=api_url, actor=actor)
     with transaction():
         return entering.keep(accepted, actor=actor)
 
@@ -319,6 +327,88 @@ class TestOverTheWire:
         enter(api_url=service.url + "/")
 
         assert credentials.active().api_url == service.url
+
+    def test_newer_cookies_are_tried_and_kept_at_the_address_that_is_stored(self, settings, service):
+        settings(tv_access_api_url="http://127.0.0.1:1")
+        enter(api_url=service.url)
+
+        number = enter()
+
+        held = credentials.active()
+        assert (held.id, held.api_url) == (number, service.url)
+
+    def test_an_empty_address_leads_back_to_that_of_the_environment(self, service):
+        with AccessServiceFake(Dialect.SECURED) as other:
+            enter(api_url=other.url)
+
+        enter(api_url="")
+
+        assert credentials.active().api_url is None
+
+    def test_another_address_takes_the_place_of_the_one_that_is_stored(self, settings, service):
+        settings(tv_access_api_url="http://127.0.0.1:1")
+        with AccessServiceFake(Dialect.SECURED) as other:
+            enter(api_url=other.url)
+
+        enter(api_url=service.url)
+
+        assert credentials.active().api_url == service.url
+
+    def test_an_address_that_cannot_be_read_is_asked_for_and_nobody_else_is_called(self, settings, service):
+        before = enter(api_url=service.url)
+        asked = len(service.seen)
+        settings(credential_encryption_key=SecretStr(NEXT))
+
+        with pytest.raises(FixInput, match="nobody knows which access service they name"):
+            enter()
+
+        assert len(service.seen) == asked
+        assert [(each.id, each.retired_at) for each in credentials.history()] == [(before, None)]
+        assert enter(api_url="") == credentials.active().id
+
+    def test_the_direct_way_needs_no_address_in_place_of_a_lost_one(self, settings, site):
+        enter()
+        settings(credential_encryption_key=SecretStr(NEXT))
+
+        assert enter() == credentials.active().id
+
+    def test_cookies_that_were_forgotten_are_not_dropped_because_an_address_is_stored(self, service):
+        enter(api_url=service.url)
+
+        with pytest.raises(FixInput, match="Neither the session id nor the signature"):
+            enter("", "")
+
+    @pytest.mark.parametrize("dialect", Dialect)
+    def test_without_a_canary_only_the_service_was_checked(self, settings, dialect):
+        with AccessServiceFake(dialect) as fake:
+            settings(provisioning_mode="unofficial-api", tv_access_api_url=fake.url, tv_canary_username=None)
+
+            accepted = tried(SESSION_ID, SIGNATURE, api_url=None, actor="user:1")
+
+        assert accepted.sentence == (
+            "The access service answers. That is all that was checked, because TV_CANARY_USERNAME is not set: whether "
+            "it is signed in at TradingView is not known."
+        )
+
+    def test_an_incident_that_ends_without_a_canary_says_what_ended_it(self, settings):
+        with AccessServiceFake(Dialect.OPEN) as fake:
+            settings(provisioning_mode="unofficial-api", tv_access_api_url=fake.url, tv_canary_username=None)
+            refuse_session()
+
+            number = enter()
+
+        ended = database.session.scalars(sa.select(ProvisioningIncident)).one()
+        assert ended.closed_because == (
+            f"the access service answered with the credentials {number}; its session could not be checked"
+        )
+
+    @pytest.mark.parametrize("way", ["service", "site"])
+    def test_with_one_or_without_a_service_tradingview_was_asked(self, request, way):
+        request.getfixturevalue(way)
+
+        assert tried(SESSION_ID, SIGNATURE, api_url=None, actor="user:1").sentence == (
+            "TradingView accepts the credentials."
+        )
 
     def test_a_service_that_signs_in_itself_needs_its_address_alone(self, settings):
         with AccessServiceFake(Dialect.OPEN) as fake:

@@ -69,15 +69,32 @@ def test_what_may_have_been_meant_is_another_name_and_never_more_than_four(name)
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("Bill", "BiII"), ("alice", "aIice"), ("trader1", "traderl"), ("b0b", "BOB"), ("Anna", "aNNA"), ("a|l", "a1l")],
+    [
+        ("Bill", "BiII"),
+        ("alice", "aIice"),
+        ("trader1", "traderl"),
+        ("b0b", "BOB"),
+        ("Anna", "aNNA"),
+        ("a|l", "a1l"),
+        ("Iris", "lris"),
+        ("Iris", "1RiS"),
+    ],
 )
 def test_names_that_look_alike_have_one_skeleton(one, other):
     assert skeleton(one) == skeleton(other)
 
 
-@pytest.mark.parametrize(("one", "other"), [("Anna", "Anne"), ("anna", "anna_"), ("mail", "mall"), ("a-b", "a_b")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("Anna", "Anne"), ("anna", "anna_"), ("mail", "mall"), ("a-b", "a_b"), ("Iris", "iris"), ("iris", "lris")],
+)
 def test_names_that_do_not_have_different_ones(one, other):
     assert skeleton(one) != skeleton(other)
+
+
+@given(NAMES.map(lambda name: name.replace("i", "j").replace("I", "J")))
+def test_but_for_an_i_case_makes_no_difference(name):
+    assert skeleton(name) == skeleton(name.upper()) == skeleton(name.lower())
 
 
 @given(NAMES)
@@ -86,6 +103,6 @@ def test_variants_of_the_same_case_keep_the_skeleton(name):
 
 
 def test_the_database_makes_the_same_skeleton(db):
-    for name in ("BiII_0O1", "Anna", "o|l-L"):
+    for name in ("BiII_0O1", "Anna", "o|l-L", "Iris", "iris", "IRIS"):
         made = sa.func.lower(sa.func.translate(name, SKELETON_FROM, SKELETON_TO))
         assert db.session.scalar(sa.select(made)) == skeleton(name)

@@ -6,18 +6,22 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from flask import current_app
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rq import Queue
 
+from jobs.provisioning import check_session
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
-from sts_app.provisioning import control, name_check, pace
+from sts_app.core.queue import redis_connection
+from sts_app.provisioning import control, engine, name_check, pace
 from sts_app.provisioning.gateway import NeedsCustomer, NeedsStaff, Trouble, TryLater
-from sts_app.provisioning.models import NameCheckRow, PaceBucket
+from sts_app.provisioning.models import ManualTask, NameCheckRow, PaceBucket, ProvisioningControl, TradingViewName
 from sts_app.provisioning.name_check import SENTENCES, NameCheck, check, forget
 from sts_app.provisioning.rules import NameOutcome, Switch
 from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
-from tests.builders import by_hand, count, through
+from tests.builders import by_hand, count, enter, entitled, in_a_transaction, through, work
 
 TROUBLES = [
     (TryLater("timeout", trouble=Trouble.TIMEOUT), NameOutcome.SLOW),
@@ -41,10 +45,29 @@ class Troubled:
         raise self.trouble
 
 
+def leave_reads(tokens: float) -> None:
+    left = sa.update(PaceBucket).where(PaceBucket.kind == "read")
+    database.session.execute(left.values(tokens=tokens, refilled_at=time_source.now()))
+    database.session.commit()
+
+
 def spend_reads() -> None:
     """Nobody may read for a while."""
-    spent = sa.update(PaceBucket).where(PaceBucket.kind == "read")
-    database.session.execute(spent.values(tokens=-10.0, refilled_at=time_source.now()))
+    leave_reads(-10.0)
+
+
+def shut(how: str) -> None:
+    """TradingView cannot be read: it fails, or it refuses our session."""
+    if how == "circuit":
+        for _ in range(control.FAILURES_OPEN):
+            control.note_failure("502")
+    else:
+        control.refuse_session("401", credential_id=None)
+    database.session.commit()
+
+
+def switch(to: Switch) -> None:
+    control.set_switch(to, actor="user:1", because="test")
     database.session.commit()
 
 
@@ -92,30 +115,49 @@ class TestOutcomes:
 
         assert check("anna").outcome is NameOutcome.NOT_CONFIGURED
 
-    def test_a_store_that_staff_closed_does_not_ask(self, vendor):
-        control.set_switch(Switch.DISABLED, actor="user:1", because="test")
-        database.session.commit()
+    @pytest.mark.parametrize("has_adapter", [True, False])
+    def test_a_store_that_staff_closed_does_not_ask_and_says_of_nobody_that_they_do(
+        self, vendor, monkeypatch, has_adapter
+    ):
+        if not has_adapter:
+            by_hand(monkeypatch)
+        switch(Switch.DISABLED)
+
+        assert check("anna").outcome is NameOutcome.DOWN
+        assert calls(vendor) == {}
+
+    def test_while_people_do_the_writing_names_are_still_asked_for(self, vendor):
+        switch(Switch.MANUAL)
+
+        assert check("anna").outcome is NameOutcome.VALID
+
+    def test_what_is_known_to_be_away_is_not_asked(self, vendor):
+        shut("circuit")
+
+        assert check("anna").outcome is NameOutcome.DOWN
+        assert calls(vendor) == {}
+
+    @pytest.mark.parametrize("how", ["circuit", "incident"])
+    def test_where_people_do_the_writing_meanwhile_they_are_said_to_check_it(self, vendor, how):
+        switch(Switch.MANUAL)
+        shut(how)
 
         assert check("anna").outcome is NameOutcome.NOT_CONFIGURED
         assert calls(vendor) == {}
 
-    def test_while_people_do_the_writing_names_are_still_asked_for(self, vendor):
-        control.set_switch(Switch.MANUAL, actor="user:1", because="test")
-        database.session.commit()
+    @pytest.mark.parametrize("fallback", ["manual", "none"])
+    def test_an_incident_brings_the_name_before_a_person_whatever_becomes_of_refusals(
+        self, alice, plan, vendor, monkeypatch, fallback
+    ):
+        """PROVISIONING_FALLBACK_MODE is about access that TradingView keeps refusing, not about an incident."""
+        changed = current_app.config["STS"].model_copy(update={"provisioning_fallback_mode": fallback})
+        monkeypatch.setitem(current_app.config, "STS", changed)
+        entitled(alice, plan)
+        shut("incident")
+        work("provisioning")
 
-        assert check("anna").outcome is NameOutcome.VALID
-
-    @pytest.mark.parametrize("shut", ["circuit", "incident"])
-    def test_what_is_known_to_be_away_is_not_asked(self, vendor, shut):
-        if shut == "circuit":
-            for _ in range(control.FAILURES_OPEN):
-                control.note_failure("502")
-        else:
-            control.refuse_session("401", credential_id=None)
-        database.session.commit()
-
-        assert check("anna").outcome is NameOutcome.DOWN
-        assert calls(vendor) == {}
+        assert check("anna").outcome is NameOutcome.NOT_CONFIGURED
+        assert count(ManualTask) == 6
 
     def test_no_transaction_is_open_while_tradingview_is_asked(self, vendor, monkeypatch):
         class Watching(Troubled):
@@ -130,6 +172,90 @@ class TestOutcomes:
         check("anna")
 
         assert watching.saw is False
+
+
+class TestShareOfReads:
+    """What is typed leaves half of the reads to those who pay and have paid."""
+
+    def test_however_many_names_are_typed_access_can_still_be_given(self, alice, plan, vendor):
+        entitled(alice, plan)
+        leave_reads(pace.figures()["read"]["burst"] / 2 + 3)
+
+        outcomes = {check(f"typed{number}", urgent=False).outcome for number in range(10)}
+
+        assert outcomes == {NameOutcome.VALID, NameOutcome.BUSY}
+        assert in_a_transaction(engine.claim_next) is not None
+
+    def test_a_check_before_the_payment_is_made_from_what_is_left(self, vendor):
+        leave_reads(2)
+
+        assert check("anna", urgent=False).outcome is NameOutcome.BUSY
+        assert check("anna").outcome is NameOutcome.VALID
+
+
+class TestDoubt:
+    """A refusal is seen by whoever types a name first, and a worker finds out at once what it means."""
+
+    @pytest.fixture
+    def asked_lately(self, vendor):
+        """A TradingView whose session was found to be fine five minutes ago."""
+        self.note_check(timedelta(minutes=5))
+        return vendor
+
+    def note_check(self, ago: timedelta) -> None:
+        told = {"session_checked_at": time_source.now() - ago, "session_verdict": "fine"}
+        database.session.execute(sa.update(ProvisioningControl).values(**told))
+        database.session.commit()
+
+    def woken(self) -> list[str]:
+        queue = Queue("provisioning", connection=redis_connection())
+        return [job.func_name for job in queue.jobs]
+
+    def test_a_refused_session_opens_an_incident_as_soon_as_a_worker_looks(self, asked_lately):
+        misbehave(asked_lately, Fault.DEAD_SESSION)
+
+        assert check("anna").outcome is NameOutcome.DOWN
+
+        assert self.woken() == ["jobs.provisioning.check_session"]
+        check_session()
+        assert control.open_incident() is not None
+        assert check("anna").outcome is NameOutcome.NOT_CONFIGURED
+
+    def test_so_does_a_failure_that_a_refusal_hides_behind(self, asked_lately, monkeypatch):
+        through(monkeypatch, Troubled(TryLater("500", doubts_session=True)))
+
+        check("anna")
+
+        assert self.woken() == ["jobs.provisioning.check_session"]
+
+    def test_an_ordinary_failure_does_not(self, asked_lately, monkeypatch):
+        through(monkeypatch, Troubled(TryLater("502")))
+
+        check("anna")
+
+        assert self.woken() == []
+
+    def test_a_session_that_lives_after_all_is_not_asked_for_again_within_a_minute(self, vendor, clock, monkeypatch):
+        through(monkeypatch, Troubled(NeedsStaff("403")))
+        self.note_check(timedelta(seconds=59))
+
+        check("anna")
+        assert self.woken() == []
+        clock.shift(timedelta(seconds=1))
+        check("anna")
+
+        assert self.woken() == ["jobs.provisioning.check_session"]
+
+    def test_it_outlasts_a_checkout_that_is_refused(self, client, alice, plan, asked_lately):
+        database.session.execute(sa.update(TradingViewName).values(verified_at=None))
+        enter(client, alice)
+        misbehave(asked_lately, Fault.DEAD_SESSION)
+
+        assert client.post("/checkout").status_code == 503
+
+        assert self.woken() == ["jobs.provisioning.check_session"]
+        check_session()
+        assert control.open_incident() is not None
 
 
 class TestKeeping:

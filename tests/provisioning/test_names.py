@@ -12,11 +12,24 @@ from hypothesis import strategies as st
 from sts_app.audit.models import AuditLog
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
-from sts_app.provisioning import names, queries, services
+from sts_app.provisioning import names, queries, services, worklist
 from sts_app.provisioning.models import ProvisioningJob, TradingViewName
 from sts_app.provisioning.names import LIMITS, NameTaken, TooSoon, next_change_at
 from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
-from tests.builders import NOON, entitled, grants, holders, kinds, letters, named, sam, served, work
+from tests.builders import (
+    NOON,
+    by_hand,
+    entitled,
+    grants,
+    holders,
+    in_a_transaction,
+    kinds,
+    letters,
+    named,
+    sam,
+    served,
+    work,
+)
 
 DAY = timedelta(days=1)
 
@@ -59,6 +72,17 @@ class TestSetName:
         assert second.id == first.id
         assert second.spelling == "ANNA"
         assert len(grants()) == 6
+
+    def test_a_name_that_could_not_be_checked_keeps_tradingviews_spelling(self, alice, vendor):
+        names.set_name(alice, "ANNA", verified=False)
+
+        current = queries.current_name(alice.id)
+        assert (current.spelling, current.verified_at) == ("Anna", NOON)
+
+    def test_and_takes_what_is_typed_while_tradingviews_is_not_known(self, bob, vendor):
+        names.set_name(bob, "bobby", verified=False)
+
+        assert names.set_name(bob, "Bobby", verified=False).spelling == "Bobby"
 
     def test_an_unverified_name_becomes_verified_later(self, bob, vendor):
         names.set_name(bob, "bobby", verified=False)
@@ -282,13 +306,32 @@ class TestTooSoon:
 
         assert queries.current_name(alice.id).spelling == "Anna5"
 
-    def test_nor_is_a_name_that_was_never_verified(self, owner, clock):
-        self.rename(owner, "Anna2")
-        database.session.execute(sa.update(TradingViewName).values(verified_at=None))
+    def test_a_name_entered_while_nobody_could_check_it_waits_like_any_other(self, owner, clock):
+        names.set_name(owner, "Anna2", verified=False)
+        work("provisioning")
+        assert states("anna2") == {"verified"}
 
-        names.set_name(owner, "Anna3", verified=True)
+        assert names.changeable_from(owner.id) == NOON + DAY
+        with pytest.raises(TooSoon):
+            names.set_name(owner, "Anna3", verified=False)
 
-        assert queries.current_name(owner.id).spelling == "Anna3"
+    def test_so_does_one_that_people_gave_access_to_in_manual_mode(self, bob, plan, vendor, monkeypatch):
+        by_hand(monkeypatch)
+        names.set_name(bob, "Bobby", verified=False)
+        entitled(bob, plan)
+        self.work_by_hand()
+        names.set_name(bob, "Bobby2", verified=False)
+        self.work_by_hand()
+        assert states("bobby2") == {"verified"}
+
+        with pytest.raises(TooSoon):
+            names.set_name(bob, "Bobby3", verified=False)
+
+    def work_by_hand(self) -> None:
+        work("provisioning")
+        for task in worklist.open_tasks(100):
+            in_a_transaction(lambda task_id=task.task_id: worklist.done(task_id, "user:9"))
+        work("provisioning")
 
     def test_nor_is_one_that_tradingview_does_not_know_when_it_is_given_access(self, owner, vendor, clock):
         self.rename(owner, "Anna2")
@@ -412,7 +455,22 @@ class TestHistory:
         clock.shift(timedelta(hours=1))
         names.set_name(alice, "Anna2", verified=True)
 
-        assert names.set_name(alice, "Anna", verified=False).verified_at == NOON
+        back = names.set_name(alice, "anna", verified=False)
+
+        assert (back.spelling, back.verified_at) == ("Anna", NOON)
+
+    def test_one_that_comes_back_verified_takes_the_newer_spelling(self, alice, plan, vendor, clock):
+        served(alice, plan, "gift:1")
+        names.set_name(alice, "Anna2", verified=True)
+
+        assert names.set_name(alice, "ANNA", verified=True).spelling == "ANNA"
+
+    def test_a_name_that_was_never_checked_is_told_by_the_access_under_it(self, bob, plan, vendor):
+        names.set_name(bob, "Bobby", verified=False)
+        served(bob, plan, "gift:1")
+        database.session.execute(sa.update(TradingViewName).values(verified_at=None))
+
+        assert [each.state for each in names.history(bob.id)] == ["in use; access stands under it"]
 
 
 class TestUnderWay:

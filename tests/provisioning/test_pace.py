@@ -21,7 +21,7 @@ from sts_app.provisioning.models import PaceBucket, VendorCall
 from sts_app.provisioning.pace import Bucket, limited, refilled, stretched, wait_for
 from sts_app.provisioning.rules import Priority
 from sts_app.provisioning.simulated import Fault, calls, misbehave
-from tests.builders import entitled, grants, holders, in_a_transaction, named, person, work
+from tests.builders import entitled, grants, holders, in_a_transaction, named, person, tradingview, work
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
@@ -53,11 +53,18 @@ class TestBucket:
         assert wait_for(shrunk, 1, NOW) == timedelta(seconds=40)
 
     def test_the_pace_comes_back_by_doubling_after_each_quiet_spell(self):
-        shrunk = limited(limited(bucket(), NOW, None), NOW, None)
+        shrunk = limited(limited(bucket(), NOW - timedelta(minutes=1), None), NOW, None)
 
         rates = [refilled(shrunk, NOW + minutes * timedelta(minutes=1)).rate for minutes in (9, 10, 20, 90)]
 
         assert rates == [2.5, 5, 10, 10]
+
+    def test_calls_that_were_under_way_at_once_halve_it_once(self):
+        shrunk = bucket()
+        for second in range(5):
+            shrunk = limited(shrunk, after(second), None)
+
+        assert shrunk.factor == 0.5
 
     def test_a_held_bucket_is_never_held_shorter_by_a_later_answer(self):
         held = limited(limited(bucket(), NOW, timedelta(minutes=5)), NOW, timedelta(seconds=1))
@@ -66,8 +73,8 @@ class TestBucket:
 
     def test_however_often_it_is_limited_a_call_remains_possible(self):
         shrunk = bucket()
-        for _ in range(20):
-            shrunk = limited(shrunk, NOW, None)
+        for second in range(0, 600, 30):
+            shrunk = limited(shrunk, after(second - 600), None)
 
         assert wait_for(refilled(shrunk, after(600)), 1, after(600)) is None
         assert wait_for(refilled(shrunk, after(600)), shrunk.needed(urgent=False), after(600)) is None
@@ -131,14 +138,40 @@ class TestWorkers:
 
     def test_who_finds_no_token_wakes_again_when_there_is_one(self, db, plan, vendor, clock, slow):
         buyers(13, plan)
-        work("provisioning")
-
         drop_staged()
-        with transaction():
-            assert engine.claim_next() is None
-            waits = [wake.after for wake in staged_wake_ups() if wake.name == "provisioning.work"]
+        self._spend(12)
 
-        assert timedelta(seconds=6) <= waits[0] <= timedelta(seconds=7.2)
+        [wait] = self._ordered_by(1)
+
+        assert timedelta(seconds=6) <= wait <= timedelta(seconds=7.2)
+
+    def test_however_many_find_no_token_one_of_them_orders_the_wake_up(self, db, plan, vendor, clock, slow):
+        buyers(16, plan)
+        drop_staged()
+        self._spend(12)
+
+        [first] = self._ordered_by(20)
+        clock.shift(first)
+        self._spend(1)
+
+        assert len(self._ordered_by(20)) == 1
+
+    @staticmethod
+    def _spend(writes: int) -> None:
+        for _ in range(writes):
+            claim = in_a_transaction(engine.claim_next)
+            seen = engine.call(tradingview(), claim)
+            in_a_transaction(lambda claim=claim, seen=seen: engine.settle(claim, seen))
+
+    @staticmethod
+    def _ordered_by(turns: int) -> list[timedelta]:
+        """The waits of the wake-ups that so many workers order who come one after the other to an empty bucket."""
+        ordered: list[timedelta] = []
+        for _ in range(turns):
+            with transaction():
+                assert engine.claim_next() is None
+                ordered += [wake.after for wake in staged_wake_ups() if wake.after]
+        return ordered
 
     def test_nothing_is_an_attempt_of_anybody_while_the_pace_holds_it_back(self, db, plan, vendor, clock, slow):
         buyers(13, plan)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Set
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,8 +29,19 @@ def day(year: int, month: int, number: int) -> datetime:
     return datetime(year, month, number, 23, 59, 59, tzinfo=UTC)
 
 
-def read(text: str) -> dict[str, datetime | None]:
-    return {holder.name: holder.expires_at for holder in parse(text, now=NOW)}
+def read(text: str, known: Set[str] = frozenset()) -> dict[str, datetime | None]:
+    return {holder.name: holder.expires_at for holder in parse(text, known=known, now=NOW)}
+
+
+# Words of TradingView's dialog that have the shape of a name.
+DIALOG = frozenset(
+    re.findall(
+        r"\w+",
+        "Access User Users Name Names Username Usernames TradingView Expires Expiration Expiry Date Status Action "
+        "Actions Avatar Search Add Invite Remove Delete Edit Change Save Apply Cancel Close Okay Done Copy Next "
+        "Previous Lifetime Forever Unlimited Permanent Never Added Created Granted Given Joined Since",
+    )
+)
 
 
 class TestLines:
@@ -112,6 +125,25 @@ class TestLines:
         assert read("Anna until 01/12/2026") == read("Anna until 12/01/2026") == {"Anna": day(2026, 12, 1)}
 
 
+class TestNamesLikeWords:
+    def test_an_at_sign_says_that_a_word_is_a_name(self):
+        for word in DIALOG:
+            assert read(f"Anna\n@{word}\nLifetime\nRemove", {word.lower()}) == {"Anna": None, word: None}
+
+    def test_what_is_read_as_a_name_may_stand_about_as_a_word(self):
+        assert read("@Remove\nAnna\nRemove\nBobby\nRemove", {"remove"}) == {"Remove": None, "Anna": None, "Bobby": None}
+
+    def test_the_month_in_a_date_is_no_name(self):
+        assert read("Anna\nAdded April 3, 2026\nLifetime", {"anna", "april"}) == {"Anna": None}
+
+    @pytest.mark.parametrize("name", ["since-1999", "Granted-Trader", "added_later", "Done4You"])
+    def test_a_name_that_begins_like_a_word_is_a_name(self, name):
+        assert read(f"Anna\n{name}") == {"Anna": None, name: None}
+
+    def test_a_name_of_digits_is_more_than_the_number_of_a_row(self):
+        assert read("12345678, Anna") == {"12345678": None, "Anna": None}
+
+
 class TestTables:
     def test_the_head_says_which_column_is_which(self):
         text = (
@@ -179,6 +211,29 @@ class TestRefused:
     def test_an_end_that_could_belong_to_either_of_two(self):
         with pytest.raises(NotAList, match="Line 1"):
             read("Anna, Bobby, 2026-12-24")
+
+    @pytest.mark.parametrize("form", ["Anna\n{}\nBobby", "Anna, {}", "Anna {}", "{}\tAnna"])
+    def test_a_name_we_know_that_is_a_word_of_the_page_as_well(self, form):
+        for word in DIALOG:
+            with pytest.raises(
+                NotAList, match=rf"Line \d: '{word.lower()}' is a TradingView name .* Write @{word.lower()}"
+            ):
+                read(form.format(word), {word.lower()})
+
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("100,Anna", "100"),
+            ("Anna\n2026-12-24", "2026-12-24"),
+            ("Anna's avatar\nBobby", "anna"),
+            ("Added by Anna\nBobby", "anna"),
+            ("Name,Bobby\nAnna,Carl", "bobby"),
+            ("Name,Since\nAnna,Carl", "carl"),
+        ],
+    )
+    def test_a_name_we_know_that_would_be_taken_for_something_else(self, text, name):
+        with pytest.raises(NotAList, match=rf"'{name}' is a TradingView name that this store knows"):
+            read(text, {name})
 
     def test_a_book(self):
         with pytest.raises(NotAList, match="too long"):
@@ -375,6 +430,18 @@ class TestByHand:
         with pytest.raises(NotThere):
             pasted_room.compare("PUB;nobody", "Anna", actor="user:9", complete=True)
 
+    def test_a_customer_whose_name_is_a_word_of_the_page_is_not_passed_over(self, plan, vendor, clock):
+        served(named(person("forever@customers.example"), "Forever"), plan, "purchase:1")
+        with transaction():
+            services.end_entitlement("purchase:1", because="refund", actor="test")
+        work("provisioning")
+        clock.shift(timedelta(hours=1))
+
+        with pytest.raises(NotAList, match="Write @forever"):
+            pasted("Somebody\nForever")
+        assert pasted("Somebody\n@Forever").absent == ()
+        assert the_pair("Forever").state == "with_staff"
+
     def test_pasting_twice_proves_once(self, asked):
         pasted("Anna")
 
@@ -386,26 +453,37 @@ class TestByHand:
 @given(st.text(max_size=200))
 def test_any_text_is_a_list_or_is_refused(text):
     try:
-        holders = parse(text, now=NOW)
+        holders = parse(text, known=frozenset(), now=NOW)
     except NotAList:
         return
     assert holders
 
 
-NAMES = st.from_regex(r"[A-Za-z0-9_-]{3,30}", fullmatch=True).filter(lambda name: parse_alone(name))
+NAMES = st.from_regex(r"[A-Za-z0-9_-]{3,30}", fullmatch=True)
 
 
-def parse_alone(name: str) -> bool:
-    """False for the words of the dialog itself."""
-    try:
-        return [holder.name for holder in parse(name, now=NOW)] == [name]
-    except NotAList:
-        return False
+WORDS = {word.lower() for word in DIALOG}
+
+
+def is_no_word(name: str) -> bool:
+    return name.lower() not in WORDS and not re.fullmatch(r"\d{4}-\d\d-\d\d", name)
 
 
 @given(
-    st.lists(NAMES, min_size=1, max_size=20, unique_by=str.lower),
+    st.lists(NAMES.filter(is_no_word), min_size=1, max_size=20, unique_by=str.lower),
     st.sampled_from(["\n", "\r\n", "\n\n", "\tLifetime\n"]),
 )
 def test_no_name_is_lost(names, mark):
     assert list(read(mark.join(names))) == names
+
+
+@given(
+    st.lists(st.one_of(NAMES, st.sampled_from(sorted(DIALOG))), min_size=1, max_size=8, unique_by=str.lower),
+    st.sampled_from(["\n", ", ", "\t", " ", "\tLifetime\n", "\nAdded Aug 17, 2026\n", "'s avatar\n"]),
+)
+def test_no_name_we_know_is_passed_over(names, mark):
+    try:
+        found = read(mark.join(names), {name.lower() for name in names})
+    except NotAList:
+        return
+    assert {name.lower() for name in found} >= {name.lower() for name in names}

@@ -8,18 +8,18 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import provisioning as job
-from sts_app.catalog.models import FormerScript
+from sts_app.catalog.models import FormerScript, Plan
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.db import transaction
 from sts_app.core.errors import AlreadyDone, FixInput, NotNow, NotThere
-from sts_app.provisioning import acting, control, findings, pace, queries, reconcile, services, tradingview
+from sts_app.provisioning import acting, control, findings, pace, queries, reconcile, services, worklist
 from sts_app.provisioning.comparing import Limits
 from sts_app.provisioning.gateway import Holder, NeedsCustomer, NeedsStaff, NotOffered, TryLater
-from sts_app.provisioning.models import AllowedHolder, Entitlement, ProvisioningIncident, ReconciliationRun
+from sts_app.provisioning.models import AllowedHolder, Entitlement, ManualTask, ProvisioningIncident, ReconciliationRun
 from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import Fault, calls, give, misbehave, take
-from tests.builders import count, entitled, grants, holders, kinds, letters, named, person, served, work
+from tests.builders import count, entitled, grants, holders, kinds, letters, named, person, served, tradingview, work
 
 ALPHA = "PUB;nq_momentum_alpha_001"
 RIDER = "PUB;nq_trend_rider_002"
@@ -144,6 +144,21 @@ class TestMissing:
         assert report.state == "refused"
         assert f"3 of 4 known holders of {ALPHA}" in report.because
         assert {grant.state for grant in grants()} == {"verified"}
+
+    @pytest.mark.parametrize("customers", [1, 2])
+    def test_a_young_store_of_which_nothing_is_left_changes_nothing(self, plan, vendor, clock, customers):
+        for name in ("Anna", "Bobby")[:customers]:
+            served(named(person(f"{name}@customers.example"), name), plan, f"purchase:{name}")
+            for script in states(name):
+                take(vendor, name, script)
+        clock.shift(timedelta(hours=1))
+
+        report = reconciled()
+
+        assert (report.state, report.lines) == ("refused", ())
+        assert f"Of {6 * customers} pairs that are known to stand not one is left" in report.because
+        assert {grant.state for grant in grants()} == {"verified"}
+        assert reconciled(losses_are_real=True).counts["acts"] == {"heal": 6 * customers}
 
     def test_a_person_can_say_that_the_losses_are_real(self, store):
         for name in ("Anna", "Bobby", "Customer3"):
@@ -312,7 +327,7 @@ class TestExtra:
         def bought_first(*arguments, **options):
             entitled(alice, plan, "purchase:9")
             database.session.commit()
-            act(*arguments, **options)
+            return act(*arguments, **options)
 
         monkeypatch.setattr(reconcile, "_act", bought_first)
         report = reconciled()
@@ -320,6 +335,117 @@ class TestExtra:
 
         assert found(report) == {"extra": [f"moved Anna {ALPHA}"]}
         assert {grant.state for grant in grants("Anna")} == {"verified"}
+
+
+class TestProven:
+    """What people were asked to do is shown to be done by whatever reading comes by."""
+
+    @pytest.fixture
+    def asked(self, store, clock):
+        """Staff are asked to give Dora all six, and have given her ALPHA without a word."""
+        with transaction():
+            control.set_switch(Switch.MANUAL, actor="user:1", because="a test")
+        dora = named(person("dora@customers.example"), "Dora")
+        entitled(dora, database.session.scalars(sa.select(Plan)).one(), "purchase:9")
+        work("provisioning")
+        give(store, "Dora", ALPHA)
+        clock.shift(timedelta(hours=1))
+        return store
+
+    @pytest.fixture
+    def ended(self, store, clock):
+        """Anna was refunded, and staff are asked to take all six away and have done so for ALPHA."""
+        with transaction():
+            control.set_switch(Switch.MANUAL, actor="user:1", because="a test")
+            services.end_entitlement("purchase:1", because="refund", actor="test")
+        work("provisioning")
+        take(store, "Anna", ALPHA)
+        clock.shift(timedelta(hours=1))
+        return store
+
+    @pytest.mark.parametrize("way", [None, NoLists])
+    def test_what_was_to_be_given_and_is_there_is_verified(self, asked, way):
+        report = reconciled(way and way())
+
+        assert report.counts["proven"] == {"present": 1, "absent": 0}
+        assert states("Dora") == dict.fromkeys(states("Anna"), "with_staff") | {ALPHA: "verified"}
+        assert {grant.evidence for grant in grants("Dora") if grant.script_id == ALPHA} == {"read back"}
+
+    def test_its_task_is_closed_by_the_reading_and_by_nobody(self, asked):
+        reconciled()
+
+        [task] = [task for task in database.session.scalars(sa.select(ManualTask)) if task.closed_at]
+        assert (task.closed_because, task.closed_by, task.outcome) == ("read back", "system", None)
+
+    def test_who_has_all_of_it_is_told_once(self, asked):
+        for script in states("Dora"):
+            give(asked, "Dora", script)
+        told = len(letters("access_granted"))
+
+        reconciled()
+        reconciled()
+
+        assert len(letters("access_granted")) == told + 1
+
+    def test_access_with_an_end_is_not_what_was_sold(self, asked):
+        give(asked, "Dora", ALPHA, expires_at=time_source.now() + timedelta(days=7))
+
+        assert reconciled().counts["proven"] == {"present": 0, "absent": 0}
+        assert states("Dora")[ALPHA] == "with_staff"
+
+    def test_a_dry_run_counts_it_and_changes_nothing(self, asked):
+        assert reconciled(dry_run=True).counts["proven"] == {"present": 1, "absent": 0}
+        assert states("Dora")[ALPHA] == "with_staff"
+
+    def test_a_task_that_was_handed_out_while_tradingview_was_read_is_left_for_the_next_run(self, asked, alice, plan):
+        class Slow(Wrapper):
+            def list_holders(self, script_id):
+                listed = self.inner.list_holders(script_id)
+                if script_id == ALPHA:
+                    with transaction():
+                        worklist.retry(next(grant.id for grant in grants("Dora") if grant.script_id == ALPHA), "user:1")
+                return listed
+
+        assert reconciled(Slow()).counts["proven"] == {"present": 0, "absent": 0}
+        assert states("Dora")[ALPHA] == "pending"
+
+    @pytest.mark.parametrize("way", [None, NoLists])
+    def test_what_was_to_be_removed_and_is_gone_is_absent(self, ended, way):
+        report = reconciled(way and way())
+
+        assert report.counts["proven"] == {"present": 0, "absent": 1}
+        assert states("Anna") == dict.fromkeys(states("Anna"), "with_staff") | {ALPHA: "absent"}
+
+    def test_a_list_alone_shows_nobody_to_be_absent(self, ended):
+        class Cut(Wrapper):
+            def list_holders(self, script_id):
+                return [held for held in self.inner.list_holders(script_id) if held.name != "Anna"]
+
+        assert reconciled(Cut()).counts["proven"] == {"present": 0, "absent": 1}
+        assert set(states("Anna").values()) == {"with_staff", "absent"}
+
+    def test_silence_of_the_name_shows_nobody_to_be_absent(self, ended):
+        class Silent(Wrapper):
+            def has_access(self, name, script_ids):
+                raise TryLater("500")
+
+        report = reconciled(Silent(), sleep=lambda seconds: None)
+
+        assert (report.state, report.counts["proven"]) == ("complete", {"present": 0, "absent": 0})
+        assert set(states("Anna").values()) == {"with_staff"}
+
+    def test_a_name_that_tradingview_does_not_know_any_more_is_not_shown_to_have_nothing(self, ended):
+        class Renamed(NoLists):
+            def has_access(self, name, script_ids):
+                if name == "Anna":
+                    raise NeedsCustomer("unknown")
+                return self.inner.has_access(name, script_ids)
+
+            def find_name(self, name):
+                return None if name == "Anna" else self.inner.find_name(name)
+
+        assert reconciled(Renamed()).counts["proven"] == {"present": 0, "absent": 0}
+        assert set(states("Anna").values()) == {"with_staff"}
 
 
 class TestStranger:
@@ -476,7 +602,7 @@ class TestFriends:
         def befriended_first(*arguments, **options):
             with transaction():
                 findings.allow("Anna", reason="was a customer", actor="user:1")
-            act(*arguments, **options)
+            return act(*arguments, **options)
 
         monkeypatch.setattr(reconcile, "_act", befriended_first)
 
@@ -579,7 +705,7 @@ class TestBetweenComparingAndActing:
             def acting_later(*arguments, **options):
                 with transaction():
                     deed()
-                act(*arguments, **options)
+                return act(*arguments, **options)
 
             monkeypatch.setattr(reconcile, "_act", acting_later)
 
@@ -975,6 +1101,42 @@ class TestWithoutLists:
 
         assert found(report) == {"missing": [f"heal Anna {ALPHA}"]}
         assert report.counts["reading"]["upto"] == "customer3"
+
+    def test_a_run_whose_time_is_over_leaves_unknown_names_for_the_next_round(self, store, clock):
+        take(store, "Bobby", ALPHA)
+
+        class Slow(NoLists):
+            def has_access(self, name, script_ids):
+                clock.shift(timedelta(minutes=5))
+                if name == "Anna":
+                    raise NeedsCustomer("unknown")
+                return self.inner.has_access(name, script_ids)
+
+            def find_name(self, name):
+                return None if name == "Anna" else self.inner.find_name(name)
+
+        report = reconciled(Slow())
+
+        assert found(report) == {"missing": [f"heal Bobby {ALPHA}"]}
+        assert findings.last_round() == "customer3"
+        assert set(states("Anna").values()) == {"verified"}
+
+    def test_an_unknown_name_that_has_no_second_answer_is_left_for_the_next_round(self, store):
+        take(store, "Bobby", ALPHA)
+
+        class Moody(NoLists):
+            asked = 0
+
+            def has_access(self, name, script_ids):
+                self.asked += name == "Anna"
+                if name == "Anna":
+                    raise NeedsCustomer("unknown") if self.asked == 1 else TryLater("500")
+                return self.inner.has_access(name, script_ids)
+
+            def find_name(self, name):
+                return None if name == "Anna" else self.inner.find_name(name)
+
+        assert found(reconciled(Moody(), sleep=lambda seconds: None)) == {"missing": [f"heal Bobby {ALPHA}"]}
 
 
 class TestRows:

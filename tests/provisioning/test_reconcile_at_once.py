@@ -19,12 +19,12 @@ from sts_app.core.db import db as database
 from sts_app.core.db import transaction
 from sts_app.core.errors import AlreadyDone
 from sts_app.ops.invariants import broken
-from sts_app.provisioning import acting, reconcile, services, tradingview
+from sts_app.provisioning import acting, reconcile, services
 from sts_app.provisioning.models import ReconciliationRun
 from sts_app.provisioning.simulated import give
 from sts_app.settings import load
 from tests.builders import alice as alice_of
-from tests.builders import entitled, grants, holders, named, served, vendor, work
+from tests.builders import entitled, grants, holders, named, served, tradingview, vendor, work
 from tests.world import ENV
 
 ALPHA = "PUB;nq_momentum_alpha_001"

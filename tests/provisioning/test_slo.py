@@ -16,7 +16,7 @@ from sts_app.provisioning.models import Grant, ProvisioningJob
 from sts_app.provisioning.rules import Outcome, Switch, Trigger
 from sts_app.provisioning.simulated import Fault, behave, misbehave
 from sts_app.provisioning.slo import Promise
-from tests.builders import NOON, entitled, in_a_transaction, named, person, work
+from tests.builders import NOON, by_hand, entitled, in_a_transaction, named, person, work
 
 
 @pytest.fixture
@@ -188,6 +188,22 @@ class TestOpen:
         work("provisioning")
 
         assert (measured(Promise.PAID).open, measured(Promise.PAID).p50) == (0, 7200.0)
+
+
+class TestHindered:
+    @pytest.mark.parametrize("switch", [Switch.MANUAL, Switch.DISABLED])
+    def test_by_what_staff_have_chosen(self, db, switch):
+        assert not slo.is_hindered()
+        in_a_transaction(lambda: control.set_switch(switch, actor="user:7", because="a test"))
+
+        assert slo.is_hindered()
+
+    def test_a_store_without_a_way_to_tradingview_is_hindered_when_it_is_closed_alone(self, db, monkeypatch):
+        by_hand(monkeypatch)
+        assert not slo.is_hindered()
+        in_a_transaction(lambda: control.set_switch(Switch.DISABLED, actor="user:7", because="a test"))
+
+        assert slo.is_hindered()
 
 
 def test_machines_read_today_and_the_last_seven_days(buy, clock):

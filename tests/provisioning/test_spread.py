@@ -22,17 +22,17 @@ from sts_app.catalog.services import ScriptInUse
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.db import transaction
-from sts_app.provisioning import queries
+from sts_app.provisioning import control, engine, queries
 from sts_app.provisioning import services as provisioning
 from sts_app.provisioning.models import Grant, ProvisioningAttempt
-from sts_app.provisioning.rules import GrantState, Pair, Priority
+from sts_app.provisioning.rules import GrantState, Outcome, Pair, Priority
 from sts_app.provisioning.simulated import Fault, calls, misbehave
 from sts_app.settings import load
 from tests.builders import alice as alice_of
 from tests.builders import entitled, grants, holders, kinds, look_over, named, person, strategy, work
 from tests.world import ENV
 
-OWNERS = 300
+OWNERS = 120
 SEVENTH = "PUB;nq-seventh"
 
 
@@ -476,6 +476,39 @@ class TestRaces:
             rival.waits()
 
         assert isinstance(rival.ends(), ScriptInUse)
+
+    def test_an_incident_and_a_refund_of_somebody_else_wait_for_each_other_in_one_order(self, house, anna):
+        """A refused session makes everybody's rows due: after it has its own people, not before."""
+        entitled_to = Rival(house, lambda: entitle(anna))
+        assert entitled_to.ends()
+        with transaction():
+            for grant in grants("Anna")[1:]:
+                grant.next_attempt_at = time_source.now() + timedelta(minutes=10)
+        with transaction():
+            claim = engine.claim_next()
+        assert claim is not None
+        has_anna, go_on = threading.Event(), threading.Event()
+
+        def refund() -> bool:
+            provisioning.lock_person(anna)
+            has_anna.set()
+            go_on.wait(5)
+            return provisioning.end_entitlement("gift:1", because="refund", actor="system")
+
+        def settle() -> str:
+            refused = {script: engine.Seen(Outcome.SESSION_REFUSED, "401") for script in claim.script_ids}
+            engine.settle(claim, refused)
+            return "settled"
+
+        refunding = Rival(house, refund)
+        assert has_anna.wait(5)
+        settling = Rival(house, settle)
+        settling.waits()
+        go_on.set()
+
+        assert (refunding.ends(), settling.ends()) == (True, "settled")
+        with transaction():
+            assert control.open_incident() is not None
 
     def test_a_checkout_need_not_wait_for_an_activation(self, house, anna, seventh):
         from sts_app.billing.services import open_purchase

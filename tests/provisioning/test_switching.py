@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.errors import AlreadyDone
-from sts_app.provisioning import control, engine, services, simulated, tradingview, worklist
+from sts_app.provisioning import control, engine, services, simulated, worklist
 from sts_app.provisioning.models import ManualTask, ProvisioningIncident
 from sts_app.provisioning.rules import GrantState, Switch, TaskKind
 from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
 from tests import builders
-from tests.builders import entitled, grants, holders, in_a_transaction, kinds, letters, named, work
+from tests.builders import entitled, grants, holders, in_a_transaction, kinds, letters, named, tradingview, work
 
 SAM = "user:1"
 WALKS = 12

@@ -28,10 +28,14 @@ class Slow:
         raise TryLater("find_name: timeout", trouble=Trouble.TIMEOUT)
 
 
-def spend_reads() -> None:
-    spent = sa.update(PaceBucket).where(PaceBucket.kind == "read")
-    database.session.execute(spent.values(tokens=-500.0, refilled_at=time_source.now()))
+def leave_reads(tokens: float) -> None:
+    left = sa.update(PaceBucket).where(PaceBucket.kind == "read")
+    database.session.execute(left.values(tokens=tokens, refilled_at=time_source.now()))
     database.session.commit()
+
+
+def spend_reads() -> None:
+    leave_reads(-500.0)
 
 
 def words(html: str) -> str:
@@ -105,6 +109,14 @@ class TestTyping:
         spend_reads()
 
         assert int(type_in(newcomer, "anna2").headers["Retry-After"]) >= 1
+
+    def test_the_reads_of_those_who_pay_are_left_to_them(self, newcomer, vendor):
+        leave_reads(2)
+
+        type_in(newcomer, "anna2")
+        newcomer.post("/onboarding", data=FORM)
+
+        assert calls(vendor) == {}
 
     @pytest.mark.parametrize("typed", ["", "a", "ab", "  a "])
     def test_the_beginning_of_a_name_is_not_nagged_at(self, newcomer, vendor, typed):
@@ -294,6 +306,13 @@ class TestChanging:
         self.change(owner, "anna2", again="yes")
 
         assert calls(vendor)["find_name"] >= 2
+
+    def test_a_name_sent_in_another_case_while_nobody_can_say_keeps_tradingviews_spelling(self, owner, alice, vendor):
+        misbehave(vendor, Fault.READS_FAIL)
+
+        assert self.change(owner, "ANNA").status_code == 303
+
+        assert name_of(alice).spelling == "Anna"
 
     def test_during_an_incident_nobody_is_asked(self, owner, vendor):
         control.refuse_session("401", credential_id=None)

@@ -11,13 +11,14 @@ from sts_app.catalog import services as catalog
 from sts_app.catalog.models import Strategy
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
-from sts_app.provisioning import control, engine, explain, names, services, simulated, tradingview, words, worklist
+from sts_app.core.money import as_moment
+from sts_app.provisioning import control, cycles, engine, explain, names, services, simulated, words, worklist
 from sts_app.provisioning.calling import Seen, call
 from sts_app.provisioning.control import Check
 from sts_app.provisioning.models import Entitlement, Grant, ManualTask, ProvisioningControl, TradingViewCredential
-from sts_app.provisioning.rules import Outcome, Switch, Trigger
+from sts_app.provisioning.rules import Outcome, Switch, TaskKind, Trigger
 from sts_app.provisioning.simulated import Fault, behave, misbehave
-from tests.builders import entitled, grants, in_a_transaction, look_over, named, strategy, work
+from tests.builders import entitled, grants, in_a_transaction, look_over, named, strategy, tradingview, work
 
 
 @pytest.fixture
@@ -92,7 +93,28 @@ class TestPending:
         misbehave(vendor, Fault.FAIL)
         work("provisioning")
 
-        assert said(bought) == "TradingView did not answer properly. The next try is due on 21 Nov 2026, 12:00 UTC."
+        assert said(bought) == "TradingView did not answer properly. The next try is due within a minute."
+
+    def test_a_try_that_is_not_near_is_named_by_its_minute(self, bought, vendor, clock):
+        misbehave(vendor, Fault.FAIL, times=100)
+        for _ in range(3):
+            work("provisioning")
+            clock.shift(timedelta(minutes=10))
+        work("provisioning")
+        behave(vendor)
+
+        assert said(bought).endswith(" The next try is due on 21 Nov 2026, 13:00 UTC.")
+
+    @pytest.mark.parametrize("seconds", range(0, 600, 7))
+    def test_no_minute_is_named_that_has_begun(self, clock, seconds):
+        clock.shift(timedelta(seconds=43))
+        now = time_source.now()
+        at = now + timedelta(seconds=seconds)
+
+        told = words.due_words(at, now)
+
+        assert told == ("within a minute" if seconds < 60 else f"on {as_moment(at)}")
+        assert seconds < 60 or at.replace(second=0) > now
 
     def test_when_the_next_try_is_due(self, bought, vendor, clock):
         misbehave(vendor, Fault.FAIL)
@@ -105,7 +127,7 @@ class TestPending:
         misbehave(vendor, Fault.LIE)
         work("provisioning")
 
-        assert said(bought).startswith("TradingView has not taken it yet. The next try is due on ")
+        assert said(bought) == "TradingView has not taken it yet. The next try is due within a minute."
 
     def test_while_the_circuit_is_open(self, bought):
         open_the_circuit()
@@ -389,6 +411,41 @@ class TestHistory:
         assert self.lines(bob)[-1] == "Your payment arrived: it was to be given to Anna."
         assert len(self.lines(bob)) == 2
 
+    def test_is_not_lost_when_the_name_changes(self, owner, clock):
+        clock.shift(timedelta(days=2))
+        in_a_transaction(lambda: names.set_name(owner, "Anna2", verified=True))
+        work("provisioning")
+
+        assert self.lines(owner)[-2:] == [
+            "TradingView showed it on Anna.",
+            "Your payment arrived: it was to be given to Anna.",
+        ]
+        assert "TradingView did not show it on Anna any more." in self.lines(owner)
+
+    def test_of_a_name_that_comes_back_keeps_its_first_life(self, owner, clock):
+        for name in ("Anna2", "Anna"):
+            clock.shift(timedelta(days=2))
+            in_a_transaction(lambda name=name: names.set_name(owner, name, verified=True))
+            work("provisioning")
+
+        assert self.lines(owner)[-1] == "Your payment arrived: it was to be given to Anna."
+        assert self.lines(owner).count("TradingView showed it on Anna.") == 2
+
+    def test_of_a_name_that_is_somebody_elses_by_now_ends_with_its_release(self, owner, bob, plan, clock):
+        clock.shift(timedelta(days=2))
+        in_a_transaction(lambda: names.set_name(owner, "Elsewhere", verified=True))
+        work("provisioning")
+        before = self.lines(owner)
+        clock.shift(timedelta(days=40))
+        entitled(named(bob, "Anna"), plan, "purchase:2")
+        work("provisioning")
+
+        assert self.lines(owner) == before
+        assert self.lines(bob) == [
+            "TradingView showed it on Anna.",
+            "Your payment arrived: it was to be given to Anna.",
+        ]
+
     def test_every_trigger_has_its_words(self, bought):
         from sts_app.provisioning.models import ProvisioningJob
 
@@ -425,9 +482,55 @@ class TestRecheck:
     def test_with_nothing_to_ask_about(self, bob):
         assert self.press(bob) == "There is nothing to ask TradingView about at the moment."
 
+    def test_while_a_person_has_everything_on_the_list(self, bought):
+        switch_to(Switch.MANUAL)
+        work("provisioning")
+
+        assert self.press(bought) == "What is still to be done is on a person's list; you need not do anything."
+
+    def test_before_a_person_has_it_and_the_machine_may_only_read(self, bought):
+        switch_to(Switch.MANUAL)
+
+        assert self.press(bought) == "What is still to be done is on a person's list; you need not do anything."
+
+    def test_while_a_person_has_a_part_of_it(self, owner):
+        grant = grants()[0]
+        cycles.turn(grant, wanted=True, trigger=Trigger.DRIFT, because="a test", now=time_source.now())
+        cycles.open_task(grant, TaskKind.EXHAUSTED, "refused six times")
+        grant.state, grant.next_attempt_at = "with_staff", None
+        database.session.flush()
+
+        assert self.press(owner) == (
+            "We are asking TradingView again. This page shows what it says. "
+            "What is still to be done is on a person's list; you need not do anything."
+        )
+
+    def test_what_failed_and_is_not_tried_before_its_time(self, bought, vendor):
+        misbehave(vendor, Fault.FAIL)
+        work("provisioning")
+
+        assert words.recheck_words(grants(), control.standing(), time_source.now()) == (
+            "What failed is tried again by itself: the next try is due within a minute."
+        )
+
+    def test_when_a_person_gave_up(self, bought):
+        give_up()
+
+        assert self.press(bought) == (
+            "There is nothing to ask TradingView about at the moment. What you can do stands beside each strategy."
+        )
+
+    def test_when_it_is_for_the_customer_to_correct_the_name(self, bought, vendor):
+        misbehave(vendor, Fault.UNKNOWN)
+        work("provisioning")
+
+        assert words.recheck_words(grants(), control.standing(), time_source.now()).endswith(
+            "What you can do stands beside each strategy."
+        )
+
     def press(self, user) -> str:
-        pairs = in_a_transaction(lambda: services.recheck(user.id))
-        return words.recheck_words(pairs, control.standing())
+        in_a_transaction(lambda: services.recheck(user.id))
+        return explain.after_recheck(user.id, time_source.now())
 
 
 def test_no_words_name_the_insides_of_anything(bought, vendor):

@@ -1,0 +1,125 @@
+"""The store's verbs as the machine uses them: one function each, so that a renamed verb is mended in one place.
+
+Each runs inside a transaction and an app context that the caller opened.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from sts_app.accounts.models import User
+from sts_app.billing import services as billing
+from sts_app.billing.models import Purchase
+from sts_app.billing.simulated import SimulatedPayments
+from sts_app.catalog import services as catalog
+from sts_app.catalog.models import Plan
+from sts_app.core import clock
+from sts_app.core.db import checkpoint, db
+from sts_app.provisioning import control, credentials, names, services, worklist
+from sts_app.provisioning.rules import Switch
+from tests.fakes.access_service import SESSION_ID, SIGNATURE
+
+STAFF = "staff:sam@staff.example"
+
+
+def user(user_id: int) -> User:
+    return db.session.get_one(User, user_id)
+
+
+def plan() -> Plan:
+    return db.session.scalars(sa.select(Plan)).one()
+
+
+def cashier() -> SimulatedPayments:
+    adapter = billing.payments()
+    assert isinstance(adapter, SimulatedPayments)
+    return adapter
+
+
+def open_page(user_id: int) -> tuple[int, str]:
+    """Open a purchase and its payment page, as the checkout does; its id and the session's."""
+    purchase = billing.open_purchase(user(user_id), plan())
+    purchase_id = purchase.id
+    if purchase.session_id is None:
+        wanted, key = billing.checkout_request(purchase)
+        checkpoint()
+        opened = cashier().open_checkout(wanted, key=key)
+        purchase = db.session.get_one(Purchase, purchase_id)
+        billing.remember_checkout(purchase, opened)
+        return purchase_id, opened.session_id
+    return purchase_id, purchase.session_id
+
+
+def set_name(user_id: int, spelling: str, *, by_staff: bool = True) -> None:
+    """Staff need not wait between two changes."""
+    names.set_name(user(user_id), spelling, verified=True, actor=STAFF if by_staff else None)
+
+
+def gift(user_id: int, ends_at: datetime | None) -> str:
+    """The source of a new gift."""
+    given = services.gift(user(user_id), plan(), reason="a friend", ends_at=ends_at, actor=STAFF)
+    return given.source
+
+
+def end(source: str) -> bool:
+    return services.end_entitlement(source, because="staff ended it", actor=STAFF)
+
+
+def suspend(source: str) -> bool:
+    return services.suspend(source, because="a dispute", actor=STAFF)
+
+
+def resume(source: str) -> bool:
+    return services.resume(source, because="the dispute was won", actor=STAFF)
+
+
+def recheck(user_id: int) -> None:
+    services.recheck(user_id)
+
+
+def activate(strategy_id: int) -> bool:
+    return catalog.activate(strategy_id, STAFF)
+
+
+def change_script(strategy_id: int, script_id: str) -> bool:
+    return catalog.change_script(strategy_id, script_id, actor=STAFF)
+
+
+def switch(to: str) -> None:
+    control.set_switch(Switch(to), actor=STAFF, because="the machine said so")
+
+
+def new_credentials() -> None:
+    """Save credentials that TradingView has just accepted."""
+    candidate = credentials.Credentials(SecretStr(SESSION_ID), SecretStr(SIGNATURE))
+    credentials.store(candidate, accepted_at=clock.now(), actor=STAFF)
+    control.session_restored(actor=STAFF, because="new credentials")
+
+
+def task_done(task_id: int) -> None:
+    worklist.done(task_id, actor=STAFF)
+
+
+def task_cannot(task_id: int) -> None:
+    worklist.cannot(task_id, actor=STAFF, reason="no way")
+
+
+def retry(grant_id: int) -> None:
+    worklist.retry(grant_id, actor=STAFF)
+
+
+def expected_refusals() -> tuple[type[BaseException], ...]:
+    """What a verb answers when it may not be done now: no fault of anybody's."""
+    from sts_app.core.errors import Refusal
+
+    return (Refusal,)
+
+
+def invariants(connection: sa.Connection, now: datetime) -> dict[str, list[tuple[Any, ...]]]:
+    from sts_app.ops.invariants import broken
+
+    return broken(connection, now=now, workers_alive=True)
