@@ -24,7 +24,7 @@ bench: $(VENV)/.local ## Measure speeds and memory as ratios against baselines i
 	@$(PY) -m bench.run
 
 test: $(VENV)/.dev chromium ## Run the tests (ARGS="-k name" for some of them)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
 
 HISTORIES ?= 200
 faults: $(VENV)/.dev ## Make HISTORIES random histories of faults (SEED=n to repeat them, ONE=n to tell one line by line)

@@ -150,7 +150,7 @@ class Bench:
             connection.execute(
                 sa.text(
                     f"UPDATE pace_bucket SET tokens = 0, factor = 1, refilled_at = {refilled},"
-                    " limited_at = NULL, held_until = NULL"
+                    " limited_at = NULL, held_until = NULL, woken_at = NULL"
                 )
             )
         with Redis.from_url(self.stack.env["REDIS_URL"]) as redis:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sts_app.core import clock
@@ -37,11 +37,12 @@ class Claim:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a try showed about one script."""
+    """What a try showed about one script. `may_come_late`: a write without an answer may still be carried out."""
 
     outcome: Outcome
     reason: str
     after: timedelta | None = None
+    may_come_late: bool = False
 
 
 def call(adapter: TradingView, claim: Claim, *, pause: float = 0.0) -> dict[str, Seen]:
@@ -54,6 +55,7 @@ def call(adapter: TradingView, claim: Claim, *, pause: float = 0.0) -> dict[str,
     seen: dict[str, Seen] = {}
     todo = list(claim.script_ids)
     refused: dict[str, str] = {}
+    is_unanswered = False
     try:
         if claim.read_first:
             seen.update(_read(adapter, claim, todo, refused))
@@ -65,12 +67,15 @@ def call(adapter: TradingView, claim: Claim, *, pause: float = 0.0) -> dict[str,
                 # What was read stands; what was to be called is nobody's any more.
                 return seen | {script: Seen(Outcome.LOST, "the lease was over before the call") for script in todo}
             act = adapter.grant if claim.wanted else adapter.revoke
-            for answer in act(claim.name, todo):
+            is_unanswered = True
+            answers = act(claim.name, todo)
+            is_unanswered = len(answers) < len(todo)
+            for answer in answers:
                 if answer.refused:
                     refused[answer.script_id] = answer.refused
             seen.update(_read(adapter, claim, todo, refused))
     except TryLater as trouble:
-        view = _doubt_session(adapter, trouble)
+        view = replace(_doubt_session(adapter, trouble), may_come_late=is_unanswered)
         seen.update((script, view) for script in todo)
     except NeedsStaff as trouble:
         seen.update((script, Seen(Outcome.SESSION_REFUSED, trouble.reason)) for script in todo)

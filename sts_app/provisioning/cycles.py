@@ -62,7 +62,7 @@ def prove(grant: Grant, evidence: str, now: datetime) -> None:
     else:
         grant.absent_at = now
     grant.evidence = evidence
-    # The call of a worker that lost its lease may still arrive: look once more when it cannot any longer.
+    # A call whose answer never came may still be carried out: look once more when it cannot be any longer.
     if grant.late_call_until is not None and grant.late_call_until <= now:
         grant.late_call_until = None
     grant.next_attempt_at = grant.late_call_until

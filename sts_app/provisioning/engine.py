@@ -135,6 +135,8 @@ def settle(claim: Claim, seen: dict[str, Seen]) -> None:
         view = seen[row.script_id]
         if row.lease_token == claim.token:
             was_settled = row.state in SETTLED
+            if view.may_come_late:
+                row.late_call_until = _late_until(now)
             step = _step(row, claim, view, by_hand=by_hand)
             _apply(row, step, view, now=now)
             changed = changed or row.state in SETTLED or was_settled
@@ -294,7 +296,7 @@ def _take_over(row: Grant, now: datetime) -> bool:
     """
     if not _close_lost_attempt(row, now):
         return True
-    row.late_call_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
+    row.late_call_until = _late_until(now)
     log.warning("provisioning.lease_lost", grant_id=row.id, lost=row.lost_claims + 1)
     step = next_step(_standing(row), Outcome.LOST, policy())
     row.lost_claims = step.lost_claims
@@ -307,6 +309,11 @@ def _take_over(row: Grant, now: datetime) -> bool:
     row.state, row.last_reason = step.state, "the worker died three times on this row"
     cycles.open_task(row, TaskKind.EXHAUSTED, row.last_reason)
     return False
+
+
+def _late_until(now: datetime) -> datetime:
+    """Until when a call that nobody waits for any more may still be carried out."""
+    return now + timedelta(seconds=current_app.config["STS"].lease_seconds)
 
 
 def _close_lost_attempt(row: Grant, now: datetime) -> bool:

@@ -71,8 +71,8 @@ class Grant(Row, Base):
     for the pair is sent: a pair that nothing was ever sent for needs no revoking. `granted_at` is when
     it was first read back as present after a grant of ours: what STS granted, STS may remove by itself.
     `said_by` names the person who says that the work was done by hand; until that is read back or
-    cannot be, the pair is only read and never written. Until `late_call_until` the call of a worker that
-    lost its lease may still arrive: what stands is read once more after that.
+    cannot be, the pair is only read and never written. Until `late_call_until` a call whose answer never
+    came may still be carried out: what stands is read once more after that.
     """
 
     __tablename__ = "grants"

@@ -13,8 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.faults.machine import processes, seeded
 from tests.faults.machine.__main__ import stage
-from tests.faults.machine.found import FOUND
-from tests.faults.machine.mutants import MUTANTS, Mutant
+from tests.faults.machine.mutants import MUTANTS, Mutant, tell
 from tests.faults.machine.stage import Stage
 from tests.faults.machine.stateful import Histories
 from tests.world import Servers
@@ -34,13 +33,6 @@ def test_whatever_happens_everything_comes_right_in_the_end(built: Stage, seed: 
     outcome = seeded.play(built, seed)
 
     assert outcome.why is None, "\n".join([*outcome.machine.trace[-60:], f"make faults ONE={seed}"])
-
-
-@pytest.mark.parametrize("name", FOUND)
-def test_what_was_found_once_stays_mended(built: Stage, name: str) -> None:
-    outcome = seeded.replay(built, FOUND[name])
-
-    assert outcome.why is None, "\n".join(outcome.machine.trace[-60:])
 
 
 def test_the_same_seed_is_the_same_history(built: Stage) -> None:
@@ -70,8 +62,8 @@ def test_hypothesis_finds_nothing_either(built: Stage) -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_it_sees_a_store_with_one_safeguard_less(built: Stage, mutant: Mutant) -> None:
     with mutant.change():
-        broken = seeded.play(built, mutant.seed)
-    whole = seeded.play(built, mutant.seed)
+        broken = tell(built, mutant)
+    whole = tell(built, mutant)
 
     assert broken.why is not None
     assert whole.why is None

@@ -42,6 +42,13 @@ NASTY = {
     "cut list": Nasty.CUT_LIST,
     "another list": Nasty.ANOTHER_LIST,
 }
+# One bad answer after the other, as a service gives them that is sick.
+IN_TURN = {
+    "phantom 200, then nothing": (Nasty.NOTHING_DONE, Nasty.EMPTY),
+    "phantom 200, then silence": (Nasty.NOTHING_DONE, Nasty.MISSING_SCRIPTS),
+    "failure, then 500": (Nasty.FAILURE, Nasty.UNKNOWN_EXCEPTION),
+    "dropped, then 429": (Nasty.DROP_AFTER, Nasty.TOO_MANY),
+}
 BOTH = (False, True)
 ON = {"all": ALL, "reads": READS, "writes": WRITES}
 
@@ -137,9 +144,13 @@ def late(m: Machine, number: int) -> bool:
 # TradingView.
 
 
-@act("nasty", 4, kind=tuple(NASTY), times=(1, 1, 2, 6), on=("all", "all", "writes", "reads"), wait=("0", "17", "900"))
+@act("nasty", 4, kind=(*NASTY, *IN_TURN), times=(1, 1, 2, 6), on=("all", *ON), wait=("0", "17", "900"))
 def nasty(m: Machine, kind: str, times: int, on: str, wait: str) -> bool:
     m.stage.vendor.retry_after = wait
+    if kind in IN_TURN:
+        for each in IN_TURN[kind]:
+            m.stage.vendor.be(each)
+        return _fault(m, kind)
     m.stage.vendor.be(NASTY[kind], times=times, on=ON[on])
     return _fault(m, kind, times)
 
@@ -364,7 +375,7 @@ def retry(m: Machine, number: int, slowly: bool) -> bool:
     return _desk(m, "retry", lambda: house.retry(rows[number].id), slowly=slowly)
 
 
-@act("staff", 1, person=tuple(range(PEOPLE)))
+@act("staff", 2, person=tuple(range(PEOPLE)))
 def recheck(m: Machine, person: int) -> bool:
     return _desk(m, "recheck", lambda: house.recheck(m.model.people[person].user_id), slowly=False)
 

@@ -32,8 +32,9 @@ WEB_SECONDS = 30
 WEBHOOK = "/api/webhooks/stripe"
 # Events that the store takes in and does nothing about.
 UNHEARD = ("charge.succeeded", "refund.created")
-# So long after it was sent a request may still be carried out, although nobody waits for its answer any more.
-LATEST = timedelta(seconds=120)
+# So long after it was sent a request may still be carried out, although nobody waits for its answer any more. The
+# store reckons with a lease after it has given up waiting.
+LATEST = timedelta(seconds=195)
 
 _ROWS = """
     SELECT g.id, g.name_key, g.script_id, g.state, g.wanted, g.cycle, g.evidence, g.lease_token IS NOT NULL,
@@ -395,7 +396,7 @@ class Machine:
     def needs_reconciling(self) -> bool:
         """Whether something at TradingView may differ that no row of ours knows of."""
         began = self.lockstep.ask("SELECT 1 FROM reconciliation_run WHERE state = 'running'")
-        return bool(began or self.model.edited or self.model.disturbed or self.model.lies or self.faults["late deed"])
+        return bool(began or self.model.edited)
 
     def open_tasks(self) -> list[tuple[int, Pair, bool]]:
         """Id, pair and direction of what waits for a person."""

@@ -1,6 +1,6 @@
 """What the machine has to notice: the store with one of its safeguards taken out.
 
-Each is a mistake that somebody could make, or made once. `SEED` names a history that shows it.
+Each is a mistake that somebody could make, or made once, with a history that shows it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,18 @@ from unittest import mock
 from sts_app.core import tokens
 from sts_app.provisioning import calling, cycles, engine, letters, queries, services
 from sts_app.provisioning.rules import GrantState, Outcome, Step
+from tests.faults.machine import seeded
+from tests.faults.machine.history import Opening
+from tests.faults.machine.seeded import Story, Told
+from tests.faults.machine.stage import Stage
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """`seed` is a history of the step-scheduler that breaks with it and holds without it."""
+    """`history` is the seed or the story of one of the step-scheduler that breaks with it and holds without it."""
 
     name: str
-    seed: int
+    history: int | Story
     change: Callable[[], AbstractContextManager[Any]]
 
 
@@ -108,13 +112,53 @@ def _a_lease_of_no_time() -> AbstractContextManager[Any]:
     return mock.patch.object(engine, "claim_next", claim_next)
 
 
-MUTANTS = (
-    Mutant("the old name goes first", 0, _old_name_goes_first),
-    Mutant("a yes is believed", 0, _a_yes_is_believed),
-    Mutant("silence is absence", 0, _silence_is_absence),
-    Mutant("an old direction is settled", 0, _an_old_direction_is_settled),
-    Mutant("a late call is forgotten", 0, _a_late_call_is_forgotten),
-    Mutant("a letter for every try", 0, _a_letter_for_every_try),
-    Mutant("the sweep looks at nobody", 0, _the_sweep_looks_at_nobody),
-    Mutant("a lease of no time", 0, _a_lease_of_no_time),
+# Somebody has a name and a gift.
+_CUSTOMER: tuple[Told, ...] = (
+    ("name", {"person": 0, "spelling": 0, "staff": True, "slowly": False}),
+    ("gift", {"person": 0, "seconds": None, "slowly": False}),
 )
+_WORK: Told = ("start", {"slot": "w0", "job": "provisioning", "far": True})
+_END: Told = ("end", {"person": 0, "slowly": False})
+
+_SILENT_WHILE_REVOKED = (
+    *_CUSTOMER,
+    _WORK,
+    _END,
+    ("nasty", {"kind": "missing scripts", "times": 2, "on": "reads", "wait": "0"}),
+    _WORK,
+)
+_GRANTED_LATE = (
+    *_CUSTOMER,
+    ("start", {"slot": "w1", "job": "provisioning", "far": False}),
+    ("step", {"slot": "w1", "points": 3}),
+    ("lose", {"slot": "w1", "late": True}),
+    ("finish", {"slot": "w1"}),
+    _END,
+    _WORK,
+    ("late", {"number": 0}),
+)
+_ASKED_AGAIN = (
+    ("name", {"person": 0, "spelling": 4, "staff": True, "slowly": False}),
+    _CUSTOMER[1],
+    _WORK,
+    ("pass_time", {"seconds": 601}),
+    ("recheck", {"person": 0}),
+    _WORK,
+)
+
+MUTANTS = (
+    Mutant("the old name goes first", 2, _old_name_goes_first),
+    Mutant("a yes is believed", 1, _a_yes_is_believed),
+    Mutant("silence is absence", Story(Opening(), _SILENT_WHILE_REVOKED), _silence_is_absence),
+    Mutant("an old direction is settled", 19, _an_old_direction_is_settled),
+    Mutant("a late call is forgotten", Story(Opening(), _GRANTED_LATE), _a_late_call_is_forgotten),
+    Mutant("a letter for every try", Story(Opening(), _ASKED_AGAIN), _a_letter_for_every_try),
+    Mutant("the sweep looks at nobody", 8, _the_sweep_looks_at_nobody),
+    Mutant("a lease of no time", 9, _a_lease_of_no_time),
+)
+
+
+def tell(stage: Stage, mutant: Mutant) -> seeded.Outcome:
+    """The history of a mutant, on the store as it is at this moment."""
+    history = mutant.history
+    return seeded.replay(stage, history) if isinstance(history, Story) else seeded.play(stage, history)

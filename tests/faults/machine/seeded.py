@@ -84,7 +84,9 @@ class Director:
         at_vendor = [s for s, a in machine.slots.items() if a.is_parked and a.point in (vendor.ARRIVED, vendor.DONE)]
         parked = [slot for slot, actor in machine.slots.items() if actor.is_parked]
         free = [slot for slot in WORKERS if slot not in machine.slots]
-        if free and self.chance.random() < 0.4:
+        if machine.gate.late and self.chance.random() < 0.15:
+            return "late", {"number": 0}
+        if free and self.chance.random() < (0.8 if self._is_due(machine) and not parked else 0.4):
             job = self._job_with_work(machine)
             if job is not None:
                 return "start", {"slot": self.chance.choice(free), "job": job, "far": self.chance.random() < 0.2}
@@ -92,7 +94,11 @@ class Director:
             return self._about(machine, parked, at_vendor)
         acts, weights = self.acts, self.weights
         if not (parked or self._is_due(machine)):
-            # Nothing is going on: somebody wants something, or time passes.
+            # Nothing is going on: what waits comes to be due, or somebody wants something, or time passes.
+            waiting = [row.due_at for row in machine.rows.values() if row.due_at is not None]
+            if waiting and self.chance.random() < 0.5:
+                wait = (min(waiting) - machine.clock.at).total_seconds()
+                return "pass_time", {"seconds": int(wait) + 1}
             acts = [act for act in self.acts if act.group in CAUSES]
             weights = [act.weight for act in acts]
         [act] = self.chance.choices(acts, weights)
