@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.faults.machine import processes, seeded
-from tests.faults.machine.__main__ import stage
+from tests.faults.machine.driver import stage
 from tests.faults.machine.mutants import MUTANTS, Mutant, tell
 from tests.faults.machine.stage import Stage
 from tests.faults.machine.stateful import Histories
