@@ -173,7 +173,8 @@ def _lines(facts: dict[str, Any]) -> list[tuple[str, str]]:
         )
     )
     session = facts["session"]
-    asked = _or(session["checkedAt"], lambda at: f"{session['verdict']}, asked {as_moment(at)}", "never asked for")
+    unasked = session["verdict"] or "never asked for"
+    asked = _or(session["checkedAt"], lambda at: f"{session['verdict']}, asked {as_moment(at)}", unasked)
     told.append(("Session", asked))
     for kind in ("write", "read"):
         bucket = facts["pace"].get(kind)

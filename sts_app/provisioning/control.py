@@ -23,7 +23,7 @@ from sts_app.audit import services as audit
 from sts_app.core import clock
 from sts_app.core.db import claim, db
 from sts_app.core.errors import NotNow
-from sts_app.core.queue import wake
+from sts_app.core.queue import send_staged, wake
 from sts_app.provisioning import letters, queries
 from sts_app.provisioning.gateway import NeedsStaff, TradingView, TryLater
 from sts_app.provisioning.models import (
@@ -44,6 +44,8 @@ log = structlog.get_logger()
 FAILURES_OPEN = 5
 CANARY_EVERY = timedelta(minutes=10)
 SESSION_CHECK_EVERY = timedelta(minutes=15)
+# However many names are refused, the session is not asked for again sooner than so long after the last time.
+DOUBTS_APART = timedelta(minutes=1)
 BATCH = 5_000
 INCIDENT = "incident:"
 
@@ -90,6 +92,7 @@ class Check(StrEnum):
     FINE = "fine"
     REFUSED = "refused"
     NO_ANSWER = "no answer"
+    IN_DOUBT = "in doubt"  # a call about something else was refused; a worker is to ask
 
 
 def standing() -> Standing:
@@ -278,6 +281,30 @@ def claim_session_check() -> bool:
         )
         .values(session_checked_at=now)
     )
+
+
+def doubt_session(because: str) -> None:
+    """Let a worker ask for the session at once: the next check on schedule may be a quarter of an hour away.
+
+    Not asked for here, where a person waits for an answer; and one refused name is too little to stop everything
+    for. In a transaction of its own, because a checkout that is refused rolls its own back.
+    """
+    settings: Settings = current_app.config["STS"]
+    asked_at = ProvisioningControl.session_checked_at
+    is_old = sa.or_(asked_at.is_(None), asked_at <= clock.now() - settings.scaled(DOUBTS_APART))
+    # Whoever holds the row is deciding what may be done, and a visitor does not wait for that.
+    free = sa.select(ProvisioningControl.id).where(is_old).with_for_update(skip_locked=True)
+    with db.engine.begin() as connection:
+        doubted = connection.execute(
+            sa.update(ProvisioningControl)
+            .where(ProvisioningControl.id.in_(free))
+            .values(session_checked_at=None, session_verdict=Check.IN_DOUBT.value)
+        )
+    if doubted.rowcount:
+        log.warning("provisioning.session_doubted", because=because)
+        with current_app.app_context():
+            wake("provisioning.check_session")
+            send_staged()
 
 
 def settle_check(check: Check, reason: str, *, credential_id: int | None) -> None:

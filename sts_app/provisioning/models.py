@@ -193,7 +193,7 @@ class ProvisioningControl(Base):
     while `circuit_opened_at` is set; then one canary call is made at `canary_at`, and no other. At
     `answering_since` TradingView was last found to answer after it had not: whose calls failed before that
     and go on failing has trouble of their own.
-    `session_checked_at` is when the session was last asked for on schedule.
+    `session_checked_at` is when the session was last asked for on schedule, empty when it is to be at once.
     """
 
     __tablename__ = "provisioning_control"

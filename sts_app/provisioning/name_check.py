@@ -14,14 +14,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.flights import Flights
-from sts_app.core.queue import send_staged, wake
 from sts_app.provisioning import Way, control, pace, way
 from sts_app.provisioning.control import Standing
 from sts_app.provisioning.gateway import NeedsCustomer, NeedsStaff, TradingView, Trouble, TryLater
 from sts_app.provisioning.look_alikes import look_alikes, variants
-from sts_app.provisioning.models import NameCheckRow, ProvisioningControl
+from sts_app.provisioning.models import NameCheckRow
 from sts_app.provisioning.rules import NameOutcome
-from sts_app.settings import Settings
 
 log = structlog.get_logger()
 
@@ -29,9 +27,6 @@ log = structlog.get_logger()
 LASTS = {NameOutcome.VALID: timedelta(hours=24), NameOutcome.UNKNOWN: timedelta(hours=1)}
 # How long to wait where TradingView named no time.
 USUAL_WAIT = timedelta(seconds=60)
-# However many names are refused, the session is not asked for again sooner than so long after the last time.
-DOUBTS_APART = timedelta(minutes=1)
-IN_DOUBT = "in doubt"
 
 # What a customer reads of each outcome, and what to do next.
 SENTENCES = {
@@ -164,38 +159,14 @@ def _ask(adapter: TradingView, name: str) -> NameCheck:
         spelling = adapter.find_name(name)
     except TryLater as trouble:
         if trouble.doubts_session:
-            _doubt_session(trouble.reason)
+            control.doubt_session(trouble.reason)
         return NameCheck(_OUTCOMES[trouble.trouble], retry_after=trouble.after)
     except NeedsStaff as trouble:
-        _doubt_session(trouble.reason)
+        control.doubt_session(trouble.reason)
         return NameCheck(NameOutcome.DOWN)
     except NeedsCustomer:
         spelling = None
     return NameCheck(NameOutcome.VALID, spelling) if spelling is not None else NameCheck(NameOutcome.UNKNOWN)
-
-
-def _doubt_session(because: str) -> None:
-    """Let a worker ask for the session at once: the next check on schedule may be a quarter of an hour away.
-
-    Not asked for here, where a person waits for an answer; and one refused name is too little to stop everything
-    for. In a transaction of its own, because a checkout that is refused rolls its own back.
-    """
-    settings: Settings = current_app.config["STS"]
-    asked_at = ProvisioningControl.session_checked_at
-    is_old = sa.or_(asked_at.is_(None), asked_at <= clock.now() - settings.scaled(DOUBTS_APART))
-    # Whoever holds the row is deciding what may be done, and a visitor does not wait for that.
-    free = sa.select(ProvisioningControl.id).where(is_old).with_for_update(skip_locked=True)
-    with db.engine.begin() as connection:
-        doubted = connection.execute(
-            sa.update(ProvisioningControl)
-            .where(ProvisioningControl.id.in_(free))
-            .values(session_checked_at=None, session_verdict=IN_DOUBT)
-        )
-    if doubted.rowcount:
-        log.warning("provisioning.session_doubted", because=because)
-        with current_app.app_context():
-            wake("provisioning.check_session")
-            send_staged()
 
 
 def _remembered(name: str) -> NameCheck | None:
