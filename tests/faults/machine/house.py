@@ -19,7 +19,7 @@ from sts_app.catalog import services as catalog
 from sts_app.catalog.models import Plan
 from sts_app.core import clock
 from sts_app.core.db import checkpoint, db
-from sts_app.provisioning import control, credentials, names, services, worklist
+from sts_app.provisioning import control, credentials, names, reconcile, services, way, worklist
 from sts_app.provisioning.rules import Switch
 from tests.fakes.access_service import SESSION_ID, SIGNATURE
 
@@ -98,6 +98,20 @@ def new_credentials() -> None:
     candidate = credentials.Credentials(SecretStr(SESSION_ID), SecretStr(SIGNATURE))
     credentials.store(candidate, accepted_at=clock.now(), actor=STAFF)
     control.session_restored(actor=STAFF, because="new credentials")
+
+
+def reconcile_losses() -> None:
+    found = way()
+    assert found is not None
+    reconcile.run(
+        found.adapter,
+        source="demand",
+        actor=STAFF,
+        dry_run=False,
+        credential_id=found.credential_id,
+        losses_are_real=True,
+        sleep=lambda seconds: None,
+    )
 
 
 def task_done(task_id: int) -> None:
