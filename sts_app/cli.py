@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from typing import Any
@@ -37,13 +38,19 @@ class House(FlaskGroup):
             click.echo("The settings cannot be used:", err=True)
             for sentence in fault.faults:
                 click.echo(f"  - {sentence}", err=True)
+            click.echo("Beside a store that `make run` runs here, none is needed: is it running?", err=True)
             sys.exit(78)
 
 
 def _create_app() -> Flask:
     from sts_app import create_app
 
-    return create_app(_settings_of_running())
+    app = create_app(_settings_of_running())
+    # What a command prints is its answer, for a person or a program to read: the log is not part of it.
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
+            handler.setStream(sys.stderr)
+    return app
 
 
 def _settings_of_running() -> Settings | None:

@@ -59,7 +59,7 @@ def call(adapter: TradingView, claim: Claim, *, pause: float = 0.0) -> dict[str,
     try:
         if claim.read_first:
             seen.update(_read(adapter, claim, todo, refused))
-            todo = [script for script in todo if seen[script].outcome is Outcome.NOT_TAKEN]
+            todo = [script for script in todo if seen[script].outcome in (Outcome.NOT_TAKEN, Outcome.NO_VERDICT)]
         todo = [script for script in todo if script in claim.writable]
         if todo:
             time.sleep(pause)
@@ -119,7 +119,7 @@ def _read(adapter: TradingView, claim: Claim, scripts: Sequence[str], refused: d
     """Read back; `has_access` is the only proof. Access that expires is not the access that was sold."""
     seen = {}
     for fact in adapter.has_access(claim.name, scripts):
-        if not claim.wanted and not fact.is_told:
+        if not fact.has_access and not fact.is_told:
             # Silence may be an empty list of a sick service: no proof that access is gone.
             seen[fact.script_id] = Seen(Outcome.NO_VERDICT, "the answer left this script out")
             continue

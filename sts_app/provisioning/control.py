@@ -48,6 +48,8 @@ SESSION_CHECK_EVERY = timedelta(minutes=15)
 DOUBTS_APART = timedelta(minutes=1)
 BATCH = 5_000
 INCIDENT = "incident:"
+# What people have only because the machine was not allowed: the work itself, and what was not done as was said.
+ONLY_BY_HAND = (TaskKind.BY_HAND, TaskKind.DISPUTED)
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,10 @@ def set_switch(to: Switch, *, actor: str, because: str) -> None:
     """
     row = control_row()
     if to is Switch.AUTO and open_incident() is not None:
-        raise NotNow("TradingView refuses our session. Save credentials that it accepts; that leads back to AUTO.")
+        raise NotNow(
+            "TradingView refuses our session. Save credentials that it accepts (`sts credentials set`), or, if the "
+            "cause was outside, let it be asked again (`sts provisioning resume`): that leads back to AUTO."
+        )
     # What an incident has moved becomes what staff chose when they choose the same.
     if row.switch == to and not (row.switched_by or "").startswith(INCIDENT):
         return
@@ -409,7 +414,7 @@ def take_back_left_behind() -> None:
 
     A row that somebody held at the moment when staff went back to AUTO, or a store that has got its adapter since.
     """
-    by_hand = sa.exists().where(ManualTask.closed_at.is_(None), ManualTask.kind == TaskKind.BY_HAND)
+    by_hand = sa.exists().where(ManualTask.closed_at.is_(None), ManualTask.kind.in_(ONLY_BY_HAND))
     if standing().may_write and db.session.scalar(sa.select(by_hand)):
         make_due(take_back=True)
 
@@ -427,7 +432,7 @@ def make_due(*, take_back: bool = False, failed_since: datetime | None = None) -
     waits = sa.and_(moving, Grant.next_attempt_at.is_not(None), late)
     handed_out: list[sa.ColumnElement[bool]] = []
     if take_back:
-        handed_out.append(ManualTask.kind == TaskKind.BY_HAND)
+        handed_out.append(ManualTask.kind.in_(ONLY_BY_HAND))
     if failed_since is not None:
         handed_out.append(sa.and_(ManualTask.kind == TaskKind.EXHAUSTED, ManualTask.created_at >= failed_since))
     if handed_out:

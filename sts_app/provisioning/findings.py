@@ -16,6 +16,7 @@ from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.errors import FixInput, NotThere
 from sts_app.provisioning.comparing import CHANGES, Act, Difference, Known
+from sts_app.provisioning.forms import name_in
 from sts_app.provisioning.models import AllowedHolder, ReconciliationFinding, ReconciliationRun
 from sts_app.provisioning.rules import Finding, Pair
 
@@ -231,9 +232,11 @@ def last_round() -> str | None:
 
 def allow(name: str, *, reason: str, actor: str) -> None:
     """Put a friend of the house on the list of those who are never touched, or give the reason anew."""
-    key = name.strip().lower()
+    key = _key_of(name)
     if not key:
         raise FixInput("Whom? A TradingView name is needed.")
+    if len(key.split()) > 1:
+        raise FixInput(f"{name.strip()} cannot be a TradingView name: it has a blank in it. Allow one name at a time.")
     if not reason.strip():
         raise FixInput("A friend needs a reason: whoever looks at the list in a year wants to know.")
     values = {"reason": reason.strip(), "added_by": actor}
@@ -246,13 +249,18 @@ def allow(name: str, *, reason: str, actor: str) -> None:
 
 def disallow(name: str, *, actor: str) -> None:
     """Take a friend off the list. Raises `NotThere`."""
-    key = name.strip().lower()
+    key = _key_of(name)
     friend_id = db.session.scalar(
         sa.delete(AllowedHolder).where(AllowedHolder.name_key == key).returning(AllowedHolder.id)
     )
     if friend_id is None:
         raise NotThere(f"{name} is not on the list of friends.")
     audit.record(actor, "provisioning.friend_disallowed", f"friend:{friend_id}")
+
+
+def _key_of(name: str) -> str:
+    """What is compared of a name, however it was pasted: as `@name`, or as the address of a profile."""
+    return (name_in(name) or "").lower()
 
 
 def allowed_holders() -> Sequence[AllowedHolder]:

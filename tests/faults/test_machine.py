@@ -13,6 +13,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.faults.machine import processes, seeded
 from tests.faults.machine.driver import stage
+from tests.faults.machine.found import FOUND
 from tests.faults.machine.mutants import MUTANTS, Mutant, tell
 from tests.faults.machine.stage import Stage
 from tests.faults.machine.stateful import Histories
@@ -33,6 +34,13 @@ def test_whatever_happens_everything_comes_right_in_the_end(built: Stage, seed: 
     outcome = seeded.play(built, seed)
 
     assert outcome.why is None, "\n".join([*outcome.machine.trace[-60:], f"make faults ONE={seed}"])
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_was_found_once_stays_mended(built: Stage, name: str) -> None:
+    outcome = seeded.replay(built, FOUND[name])
+
+    assert outcome.why is None, "\n".join(outcome.machine.trace[-60:])
 
 
 def test_the_same_seed_is_the_same_history(built: Stage) -> None:

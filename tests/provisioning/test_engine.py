@@ -344,10 +344,6 @@ class TestBadDay:
         assert len(holders()) == 6
 
     def test_silence_about_a_script_is_no_proof_that_access_is_gone(self, app, bought, vendor, monkeypatch):
-        class Silent(Wrapper):
-            def has_access(self, name, script_ids):
-                return [AccessFact(script, has_access=False, is_told=False) for script in script_ids]
-
         work("provisioning")
         in_a_transaction(lambda: services.end_entitlement("purchase:1", because="refund", actor="test"))
         through(monkeypatch, Silent())
@@ -624,6 +620,17 @@ class TestTakeOver:
 
         assert sorted((grant.state, grant.cycle) for grant in grants()) == [("pending", 2), *[("verified", 1)] * 5]
 
+    def test_silence_about_what_stands_is_no_loss(self, app, bought, vendor, monkeypatch):
+        work("provisioning")
+        through(monkeypatch, Silent())
+        in_a_transaction(lambda: services.recheck(bought.id))
+
+        work("provisioning")
+
+        assert states() == {"verified"}
+        assert {grant.cycle for grant in grants()} == {1}
+        assert outcomes()[-1] == "no_verdict"
+
     def test_three_deaths_while_looking_once_more_leave_what_stands(self, bought, vendor, clock, lease):
         work("provisioning")
         before = kinds()
@@ -766,6 +773,13 @@ class Wrapper:
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
+
+
+class Silent(Wrapper):
+    """An answer in which no script is mentioned."""
+
+    def has_access(self, name, script_ids):
+        return [AccessFact(script, has_access=False, is_told=False) for script in script_ids]
 
 
 class Refusing(Wrapper):
