@@ -13,8 +13,8 @@ from flask import current_app
 from sts_app.catalog.models import Plan, Strategy
 from sts_app.core.db import db
 from sts_app.ops import queries
-from sts_app.provisioning import control, credentials, worklist
-from sts_app.provisioning.rules import Switch
+from sts_app.provisioning import control, credentials
+from sts_app.provisioning import queries as provisioning
 from sts_app.settings import PLACEHOLDER_PRICE
 
 REPLACED_NAMES = {
@@ -79,12 +79,12 @@ def _standing() -> Iterator[Finding]:
             f"TradingView refuses our session (incident {standing.incident_id}): run `sts credentials set`, or "
             "`sts provisioning resume` if the cause is gone.",
         )
-    elif standing.switch is not Switch.AUTO:
+    elif standing.switch != "AUTO":
         yield Finding("warning", f"Staff have switched automatic access to {standing.switch}: "
                                  "`sts provisioning auto` switches it back.")  # fmt: skip
     if standing.has_adapter and standing.circuit_open:
         yield Finding("warning", "TradingView does not answer: calls rest but for one in ten minutes.")
-    if waiting := worklist.counts().open:
+    if waiting := provisioning.open_tasks():
         yield Finding("warning", f"{waiting} tasks wait for a person: `sts tasks` lists them.")
 
 

@@ -14,8 +14,10 @@ from sts_app.catalog.models import Plan
 from sts_app.core import queue
 from sts_app.core.db import db as database
 from sts_app.ops.doctor import examine
+from sts_app.provisioning import control
+from sts_app.provisioning.rules import Switch
 from sts_app.settings import AppEnv, SettingsFault
-from tests.builders import lifetime, sam, stopped_clock
+from tests.builders import in_a_transaction, lifetime, sam, stopped_clock
 from tests.provisioning.test_credentials import KEY, NEXT, change, id_of, store
 
 
@@ -100,6 +102,21 @@ def test_two_prices_for_one_plan_are_a_fault(fit, settings):
     settings(stripe_price_id="price_two")
 
     assert found("fault") == ["The plan lifetime is sold at price_one, STRIPE_PRICE_ID says price_two."]
+
+
+def test_what_staff_have_switched_is_named_and_is_no_fault(fit):
+    in_a_transaction(lambda: control.set_switch(Switch.MANUAL, actor="user:1", because="a test says so"))
+
+    assert any("switched automatic access to MANUAL" in sentence for sentence in found("warning"))
+    assert found("fault") == []
+
+
+def test_an_incident_is_named_with_both_ways_back(fit):
+    in_a_transaction(lambda: control.refuse_session("HTTP 401", credential_id=None))
+
+    [sentence] = [sentence for sentence in found("warning") if "refuses our session" in sentence]
+    assert "sts credentials set" in sentence
+    assert "sts provisioning resume" in sentence
 
 
 class TestCredentials:

@@ -625,8 +625,16 @@ class TestFriends:
 
         assert found(reconciled()) == {"extra": [f"again Anna {ALPHA}"]}
 
+    @pytest.mark.parametrize("pasted", ["@Friend", "https://www.tradingview.com/u/Friend/"])
+    def test_a_friend_may_be_pasted_as_tradingview_shows_them(self, store, pasted):
+        with transaction():
+            findings.allow(pasted, reason="tests for us", actor="user:1")
+        give(store, "Friend", ALPHA)
+
+        assert found(reconciled()) == {"allowed": [f"leave Friend {ALPHA}"]}
+
     def test_a_friend_needs_a_reason_and_a_name(self, db):
-        for name, reason in (("Friend", " "), (" ", "why")):
+        for name, reason in (("Friend", " "), (" ", "why"), ("two names", "why")):
             with pytest.raises(FixInput):
                 findings.allow(name, reason=reason, actor="user:1")
         with pytest.raises(NotThere):

@@ -280,6 +280,18 @@ class TestDoneWhereTradingViewCanBeRead:
         assert len(open_tasks()) == 6
         assert "grant" not in calls(vendor)
 
+    def test_what_is_disputed_is_the_machines_again_when_it_may(self, switched, vendor):
+        [task] = open_tasks()[:1]
+        done(task)
+        work("provisioning")
+        assert TaskKind.DISPUTED in {row.kind for row in open_tasks()}
+
+        switch(Switch.AUTO)
+        work("provisioning")
+
+        assert open_tasks() == []
+        assert len(holders()) == 6
+
     def test_a_removal_that_did_not_happen_comes_back_as_disputed(self, switched, vendor):
         for task in open_tasks():
             act(vendor, task)
