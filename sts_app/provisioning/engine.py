@@ -366,6 +366,9 @@ def _step(row: Grant, claim: Claim, view: Seen, *, by_hand: bool) -> Step:
     if row.said_by is not None:
         if view.outcome in UNREAD:
             return Step(GrantState.VERIFIED if row.wanted else GrantState.ABSENT, None)
+        if view.outcome is Outcome.UNKNOWN_NAME and not row.wanted:
+            # Neither would do alone: TradingView knows nobody of this name, and a person looked.
+            return Step(GrantState.ABSENT, None)
         if view.outcome is Outcome.NOT_TAKEN:
             return Step(GrantState.WITH_STAFF, None) if by_hand else Step(moving, timedelta(0))
     return step

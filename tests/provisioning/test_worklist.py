@@ -312,6 +312,21 @@ class TestDoneWhereTradingViewCanBeRead:
         assert (states(), holders(), open_tasks()) == ({"absent"}, set(), [])
         assert "revoke" not in calls(vendor)
 
+    def test_a_removal_from_a_name_that_is_gone_ends_with_a_persons_word(self, switched, vendor):
+        for task in open_tasks():
+            act(vendor, task)
+            done(task)
+        work("provisioning")
+        refund()
+        work("provisioning")
+        misbehave(vendor, Fault.UNKNOWN)
+
+        for task in open_tasks():
+            done(task)
+        work("provisioning")
+
+        assert (states(), evidence(), open_tasks()) == ({"absent"}, {"the name is unknown"}, [])
+
     def test_a_reading_that_fails_leaves_the_word_standing(self, switched, vendor):
         for task in open_tasks():
             act(vendor, task)
