@@ -16,6 +16,7 @@ from typing import Any
 
 import requests
 
+from sts_app.ops.journey import JourneyFault
 from tests.faults.shop import LETTERS, STAFF, Buyer, Shop
 from tests.world import Servers, World
 
@@ -54,7 +55,7 @@ def play(servers: Servers, seed: int) -> Outcome:
             history = History(Shop(world.start()), random.Random(seed), outcome)
             history.live()
             history.rest()
-        except (AssertionError, requests.RequestException) as broken:
+        except (AssertionError, JourneyFault, requests.RequestException) as broken:
             frames = traceback.extract_tb(broken.__traceback__)
             where = next(frame for frame in reversed(frames) if "/tests/" in frame.filename)
             outcome.why = f"{type(broken).__name__} at `{where.line}`: {str(broken)[:400]}"
@@ -131,14 +132,14 @@ class History:
         self._did("refund")
 
     def _patiently(self, deed: Any) -> None:
-        """As somebody who tries once more when the store was away for a moment."""
-        for tried in range(3):
+        """As somebody who tries again when the store was away for a moment, or asks for a minute's patience."""
+        for wait in (1, 1, 15, 60, None):
             try:
                 deed()
-            except (AssertionError, requests.RequestException):
-                if tried == 2:
+            except (AssertionError, JourneyFault, requests.RequestException):
+                if wait is None:
                     raise
-                time.sleep(1)
+                time.sleep(wait)
             else:
                 return
 
