@@ -59,6 +59,14 @@ def _sweep() -> None:
                 services.keep_in_step(user_id)
         except SQLAlchemyError:
             log.exception("ops.keep_in_step_failed", user_id=user_id)
+    with transaction():
+        left = services.checkouts_left()
+    for purchase_id in left:
+        try:
+            with transaction():
+                services.remind(purchase_id)
+        except SQLAlchemyError:
+            log.exception("ops.remind_failed", purchase_id=purchase_id)
 
 
 def _check_invariants() -> None:

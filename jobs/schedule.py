@@ -29,6 +29,7 @@ SCHEDULE = (
     Periodic("ops.check_invariants", "*/5 * * * *", 60),
     Periodic("provisioning.check_session", "*/15 * * * *", 60),
     Periodic("provisioning.reconcile", "30 4 * * *", 900),
+    Periodic("billing.compare", "15 5 * * *", 300),
     Periodic("ops.tidy", "0 3 * * *", 300),
 )
 

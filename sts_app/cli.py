@@ -13,6 +13,7 @@ from flask.cli import FlaskGroup
 from flask_migrate.cli import db as schema
 
 from sts_app.accounts import cli as accounts
+from sts_app.billing import cli as billing
 from sts_app.ops import cli as ops
 from sts_app.ops import folder
 from sts_app.provisioning import cli as provisioning
@@ -76,5 +77,5 @@ main = House(
     add_version_option=False,
     load_dotenv=False,
 )
-for command in (*accounts.commands, *provisioning.commands, *ops.commands, schema):
+for command in (*accounts.commands, *provisioning.commands, *billing.commands, *ops.commands, schema):
     main.add_command(command)

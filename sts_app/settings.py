@@ -154,6 +154,7 @@ class Settings(BaseModel):
     stripe_webhook_secrets: CommaList = _named("STRIPE_WEBHOOK_SECRET", default=(), repr=False)
     stripe_price_id: str | None = _named("STRIPE_PRICE_ID", default=None)
     stripe_api_base: str | None = _named("STRIPE_API_BASE", default=None)
+    subscription_grace_days: int = _named("SUBSCRIPTION_GRACE_DAYS", default=7, ge=0, le=60)
 
     # E-mail
     resend_api_key: SecretStr | None = _named("RESEND_API_KEY", default=None)

@@ -23,11 +23,13 @@ from jobs import billing as billing_job
 from jobs import emails as emails_job
 from jobs import provisioning as provisioning_job
 from sts_app.accounts.models import TEXTS_VERSION, Role, User, UserSession
+from sts_app.billing import customers
 from sts_app.billing.models import Purchase, WebhookEvent
+from sts_app.billing.services import Agreed, open_purchase, payments, remember_checkout, words_of
 from sts_app.billing.services import checkout_request as stored_request
-from sts_app.billing.services import open_purchase, payments, remember_checkout
 from sts_app.billing.simulated import SimulatedPayments
 from sts_app.catalog.models import Plan, Strategy
+from sts_app.catalog.queries import lifetime_plan
 from sts_app.catalog.services import seed_catalog
 from sts_app.core import clock, tokens
 from sts_app.core.db import db, transaction
@@ -140,7 +142,7 @@ def enter(visitor: FlaskClient, user: User) -> str:
 def lifetime() -> Plan:
     """The seeded catalog's one plan."""
     seed_catalog(None)
-    return db.session.scalars(sa.select(Plan)).one()
+    return lifetime_plan()
 
 
 def strategy(slug: str, **changes: Any) -> Strategy:
@@ -239,9 +241,34 @@ def rings(visitor: FlaskClient) -> Callable[..., Any]:
     return ring
 
 
-def open_page(user: User, plan: Plan) -> Purchase:
+def customer_of(user: User) -> str:
+    """The person's id at the simulated Stripe, made known there when it is not yet."""
+    if (known := customers.of(user)) is None:
+        known = customers.want(user).make(payments())
+        customers.remember(user.id, known)
+    return known
+
+
+def agreed(plan: Plan, **changes: Any) -> Agreed:
+    """What a buyer agrees to at the checkout."""
+    given = {
+        "texts_version": "2026-11-21",
+        "texts_accepted_at": clock.now(),
+        "words": words_of(plan),
+        "address": "203.0.113.7",
+        "browser": "A browser",
+    }
+    return Agreed(**{**given, **changes})
+
+
+def opened(user: User, plan: Plan, **changes: Any) -> Purchase:
+    """The open purchase of this person and plan, without its page."""
+    return open_purchase(user, plan, customer_id=customer_of(user), agreed=agreed(plan, **changes))
+
+
+def open_page(user: User, plan: Plan, **changes: Any) -> Purchase:
     """A purchase whose payment page is open."""
-    purchase = open_purchase(user, plan)
+    purchase = opened(user, plan, **changes)
     wanted, key = stored_request(purchase)
     remember_checkout(purchase, payments().open_checkout(wanted, key=key))
     db.session.flush()

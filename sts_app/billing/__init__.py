@@ -1,14 +1,22 @@
 """Money: checkout, purchases, and the inbox of signed events. A payment leads to access, never the reverse."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from flask import Flask
+
+if TYPE_CHECKING:
+    from sts_app.billing.simulated import OnShelf
 
 
 def init_app(app: Flask) -> None:
-    from sts_app.billing import views
+    from sts_app.billing import products_views, purchases, views
     from sts_app.core.security import csrf
 
     app.extensions["sts_payments"] = _adapter(app)
-    app.register_blueprint(views.bp)
+    app.register_blueprint(purchases.bp)
+    app.register_blueprint(products_views.bp)
     app.register_blueprint(views.webhooks)
     # A webhook proves itself by its signature; there is no browser and no cookie to forge.
     csrf.exempt(views.webhooks)
@@ -37,4 +45,22 @@ def _adapter(app: Flask) -> object:
             webhook_secrets=settings.stripe_webhook_secrets,
             webhook_url=f"http://127.0.0.1:{settings.port}/api/webhooks/stripe",
             public_url=settings.public_url,
+            shelf=_what_plans_name,
         )
+
+
+def _what_plans_name() -> list[OnShelf]:
+    """The prices that the store's plans name, so that they exist at the simulated Stripe as well."""
+    import sqlalchemy as sa
+
+    from sts_app.billing.simulated import OnShelf
+    from sts_app.catalog.models import Plan
+    from sts_app.core.db import db
+    from sts_app.settings import PLACEHOLDER_PRICE
+
+    price_id = sa.func.coalesce(Plan.stripe_price_id, PLACEHOLDER_PRICE)
+    columns = (price_id, Plan.name, Plan.price_cents, Plan.currency, Plan.interval)
+    # A connection of its own: a vendor reads nothing in the middle of our transaction.
+    with db.engine.begin() as connection:
+        rows = connection.execute(sa.select(*columns).order_by(Plan.position, Plan.id))
+        return [OnShelf(*row) for row in rows]

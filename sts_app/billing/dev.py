@@ -1,12 +1,11 @@
-"""The simulated Stripe's pages: its checkout, and a desk from which it can be led and misled.
+"""The simulated Stripe's pages: those of its buyers, and a desk from which it can be led and misled.
 
 They exist only where payments are simulated, and never in production. Away from a person's own machine they
-are for insiders, but for the page of a checkout, which is for its buyer as well.
+are for insiders, but for a buyer's own: the page of a checkout, receipts, invoices and the portal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -14,22 +13,34 @@ from flask import Blueprint, current_app, jsonify, make_response, render_templat
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
+from sts_app.billing import dev_desk
+from sts_app.billing.dev_desk import lookup, stripe_here
 from sts_app.billing.gateway import Refused
-from sts_app.billing.simulated import Fault, SimulatedCheckout, SimulatedPayments, behave, faults_on, misbehave
+from sts_app.billing.simulated import PROMOTIONS, Fault, Portal, SimulatedCheckout, faults_on
 from sts_app.core.errors import FixInput, NotThere
 from sts_app.core.security import insiders_only
 from sts_app.core.web import see_other, toast
 from sts_app.settings import Settings
 
 bp = Blueprint("billing_dev", __name__, url_prefix="/dev/stripe")
+bp.register_blueprint(dev_desk.bp)
 
 FAULTS = [
     (Fault.DROP, "Events are recorded, never delivered"),
     (Fault.DUPLICATE, "Each event is delivered twice"),
     (Fault.HOLD, "Events are held until they are released here"),
+    (Fault.DELAY, "Events are delivered half a minute late, by whatever happens next"),
     (Fault.API_DOWN, "The API does not answer"),
+    (Fault.LOSE_ANSWER, "The next call that changes something is done, and its answer is lost"),
 ]
-BUYERS = {f"billing_dev.{page}" for page in ("checkout", "pay", "pay_later", "decline", "close")}
+BUYERS = {
+    f"billing_dev.{page}"
+    for page in (
+        *("checkout", "pay", "pay_later", "decline", "close", "promotion", "recovery", "recover"),
+        *("receipt", "invoice", "portal", "portal_end"),
+    )
+}
+CUSTOMERS_ENDS = ("now", "period-end", "keep")
 DECLINED = "Your card was declined: insufficient funds. Nothing was charged. Try again or close this page."
 
 
@@ -42,6 +53,9 @@ def _only_where_simulated() -> None:
         insiders_only()
 
 
+# The payment page.
+
+
 @bp.get("/checkout/<session_id>")
 def checkout(session_id: str) -> ResponseReturnValue:
     return _page(_checkout(session_id))
@@ -50,21 +64,22 @@ def checkout(session_id: str) -> ResponseReturnValue:
 @bp.post("/checkout/<session_id>/pay")
 def pay(session_id: str) -> ResponseReturnValue:
     _checkout(session_id)
-    _stripe().pay(session_id)
+    stripe_here().pay(session_id)
     return _after(session_id)
 
 
 @bp.post("/checkout/<session_id>/pay-later")
 def pay_later(session_id: str) -> ResponseReturnValue:
     _checkout(session_id)
-    _stripe().pay_later(session_id)
+    stripe_here().pay_later(session_id)
     return _after(session_id)
 
 
 @bp.post("/checkout/<session_id>/decline")
 def decline(session_id: str) -> ResponseReturnValue:
     _checkout(session_id)
-    if _stripe().decline(session_id).session == "open":
+    facts = stripe_here().decline(session_id)
+    if facts.session == "open" and facts.amount_total:
         return _page(_checkout(session_id), sentence=DECLINED, status=402)
     return _page(_checkout(session_id), status=409)
 
@@ -74,21 +89,94 @@ def close(session_id: str) -> ResponseReturnValue:
     return see_other(_checkout(session_id).cancel_url)
 
 
+@bp.post("/checkout/<session_id>/promotion")
+def promotion(session_id: str) -> ResponseReturnValue:
+    code = request.form.get("code", "").strip()
+    if _checkout(session_id).facts.session != "open":
+        return _page(_checkout(session_id), status=409)
+    try:
+        stripe_here().apply_promotion(session_id, code)
+    except Refused:
+        sentence = f"There is no promotion code “{code[:40]}”." if code else "Type a promotion code."
+        return _page(_checkout(session_id), wrong_code=sentence, code=code[:40], status=422)
+    return see_other("billing_dev.checkout", session_id=session_id)
+
+
+@bp.get("/recover/<session_id>")
+def recovery(session_id: str) -> ResponseReturnValue:
+    return _page(_checkout(session_id), asks_to_recover=True)
+
+
+@bp.post("/recover/<session_id>")
+def recover(session_id: str) -> ResponseReturnValue:
+    _checkout(session_id)
+    try:
+        return see_other("billing_dev.checkout", session_id=stripe_here().recover(session_id))
+    except Refused:
+        return _page(_checkout(session_id), status=409)
+
+
+# Papers, and the customer's own page.
+
+
+@bp.get("/receipts/<charge_id>")
+def receipt(charge_id: str) -> ResponseReturnValue:
+    payment = lookup(lambda: stripe_here().receipt(charge_id))
+    return _kept_by_none(render_template("billing/dev/receipt.html", payment=payment))
+
+
+@bp.get("/invoices/<invoice_id>")
+def invoice(invoice_id: str) -> ResponseReturnValue:
+    found = lookup(lambda: stripe_here().invoice(invoice_id))
+    return _kept_by_none(render_template("billing/dev/invoice.html", invoice=found))
+
+
+@bp.get("/portal/<portal_id>")
+def portal(portal_id: str) -> ResponseReturnValue:
+    return _kept_by_none(render_template("billing/dev/portal.html", portal=_portal(portal_id)))
+
+
+@bp.post("/portal/<portal_id>/subscriptions/<subscription_id>/end")
+def portal_end(portal_id: str, subscription_id: str) -> ResponseReturnValue:
+    own = {subscription.facts.id for subscription in _portal(portal_id).subscriptions}
+    if subscription_id not in own:
+        raise NotThere(cause="the subscription is somebody else's")
+    when = request.form.get("when", "")
+    if when not in CUSTOMERS_ENDS:
+        raise FixInput("Say when the subscription ends.")
+    try:
+        toast(dev_desk.end(subscription_id, when))
+    except Refused:
+        toast("The subscription has ended already.", "warning")
+    return see_other("billing_dev.portal", portal_id=portal_id)
+
+
+# The desk's first page. What it does is in `dev_desk`.
+
+
 @bp.get("/")
 def overview() -> ResponseReturnValue:
-    stripe = _stripe()
+    stripe = stripe_here()
     return render_template(
         "billing/dev/overview.html",
+        books=stripe.books(),
         checkouts=stripe.checkouts(),
+        customers=stripe.customers(),
         events=list(reversed(stripe.events())),
         faults=FAULTS,
         faults_on=faults_on(stripe.store),
+        payments={shown.payment.intent: shown for shown in stripe.payments()},
+        products=stripe.shelf(),
+        reasons=dev_desk.REASONS,
+        refund_states=dev_desk.REFUND_STATES,
+        subscriptions=stripe.subscriptions(),
     )
 
 
 @bp.get("/state.json")
 def state() -> ResponseReturnValue:
-    stripe = _stripe()
+    stripe = stripe_here()
+    books = stripe.books()
     return jsonify(
         checkouts=[_as_json(one) for one in stripe.checkouts()],
         events=[
@@ -96,76 +184,44 @@ def state() -> ResponseReturnValue:
             for e in stripe.events()
         ],
         faults=faults_on(stripe.store),
+        books=asdict(books) | {"left": books.left},
+        customers=stripe.customers(),
+        subscriptions=[asdict(one.facts) | {"customer_email": one.customer_email} for one in stripe.subscriptions()],
     )
 
 
-@bp.post("/sessions/<session_id>/settle")
-def settle(session_id: str) -> ResponseReturnValue:
-    verdict = request.form.get("verdict")
-    if verdict not in ("succeeded", "failed"):
-        raise FixInput("Say whether the delayed payment succeeded or failed.")
-    _checkout(session_id)
-    return _done(lambda: _stripe().settle(session_id, verdict == "succeeded"), f"The delayed payment {verdict}.")
-
-
-@bp.post("/sessions/<session_id>/refund")
-def refund(session_id: str) -> ResponseReturnValue:
-    given = request.form.get("amount_cents", "").strip()
-    if given and not (given.isascii() and given.isdigit() and len(given) <= 9):
-        raise FixInput("The amount to refund is a number of cents.")
-    _checkout(session_id)
-    return _done(lambda: _stripe().refund(session_id, int(given) if given else None), "Refunded.")
-
-
-@bp.post("/sessions/<session_id>/expire")
-def expire(session_id: str) -> ResponseReturnValue:
-    _checkout(session_id)
-    return _done(lambda: _stripe().expire(session_id), "The checkout has ended.")
-
-
-@bp.post("/events/<event_id>/redeliver")
-def redeliver(event_id: str) -> ResponseReturnValue:
-    return _done(lambda: _stripe().redeliver(event_id), "Rang once more with that event.")
-
-
-@bp.post("/events/deliver-held")
-def deliver_held() -> ResponseReturnValue:
-    newest_first = request.form.get("order") == "newest"
-    return _done(lambda: _stripe().deliver_held(order=reversed if newest_first else list), "Held events delivered.")
-
-
-@bp.post("/faults")
-def faults() -> ResponseReturnValue:
-    wanted = request.form.getlist("fault")
-    if not set(wanted) <= set(Fault):
-        raise FixInput("There is no such fault.")
-    behave(_stripe().store)
-    misbehave(_stripe().store, *(Fault(word) for word in wanted))
-    toast("The simulated Stripe misbehaves as told." if wanted else "The simulated Stripe behaves.")
-    return see_other("billing_dev.overview")
-
-
 def _is_buyers_own() -> bool:
-    """A payment page is for whoever is to pay it, who need not be staff."""
-    session_id = (request.view_args or {}).get("session_id")
-    if request.endpoint not in BUYERS or session_id is None or not current_user.is_authenticated:
+    """What is a buyer's own is for that buyer, who need not be staff."""
+    if request.endpoint not in BUYERS or not current_user.is_authenticated:
         return False
-    return bool(_checkout(session_id).customer_email.lower() == current_user.email.lower())
-
-
-def _stripe() -> SimulatedPayments:
-    return cast(SimulatedPayments, current_app.extensions["sts_payments"])
+    named = request.view_args or {}
+    stripe = stripe_here()
+    if "session_id" in named:
+        emails = [_checkout(named["session_id"]).customer_email]
+    elif "charge_id" in named:
+        emails = [lookup(lambda: stripe.receipt(named["charge_id"])).email]
+    elif "invoice_id" in named:
+        emails = [lookup(lambda: stripe.invoice(named["invoice_id"])).customer_email]
+    else:
+        emails = _portal(named["portal_id"]).customer["emails"]
+    return current_user.email.lower() in {email.lower() for email in emails}
 
 
 def _checkout(session_id: str) -> SimulatedCheckout:
-    try:
-        return _stripe().checkout(session_id)
-    except Refused as refused:
-        raise NotThere(cause=refused.reason) from refused
+    return lookup(lambda: stripe_here().checkout(session_id))
 
 
-def _page(checkout: SimulatedCheckout, *, sentence: str = "", status: int = 200) -> ResponseReturnValue:
-    page = make_response(render_template("billing/dev/checkout.html", checkout=checkout, sentence=sentence), status)
+def _portal(portal_id: str) -> Portal:
+    return lookup(lambda: stripe_here().portal(portal_id))
+
+
+def _page(checkout: SimulatedCheckout, *, status: int = 200, **more: Any) -> ResponseReturnValue:
+    told = {"sentence": "", "wrong_code": "", "code": "", "asks_to_recover": False, "promotions": PROMOTIONS} | more
+    return _kept_by_none(render_template("billing/dev/checkout.html", checkout=checkout, **told), status)
+
+
+def _kept_by_none(body: str, status: int = 200) -> ResponseReturnValue:
+    page = make_response(body, status)
     page.headers["Cache-Control"] = "no-store"
     return page
 
@@ -178,20 +234,12 @@ def _after(session_id: str) -> ResponseReturnValue:
     return _page(checkout, status=409)
 
 
-def _done(act: Callable[[], object], sentence: str) -> ResponseReturnValue:
-    try:
-        act()
-    except Refused as refused:
-        toast(f"Refused: {refused.reason}.", "warning")
-    else:
-        toast(sentence)
-    return see_other("billing_dev.overview")
-
-
 def _as_json(checkout: SimulatedCheckout) -> dict[str, Any]:
     return asdict(checkout.facts) | {
+        "amount_refunded": checkout.facts.amount_refunded,
         "product_name": checkout.product_name,
         "customer_email": checkout.customer_email,
         "opened_at": checkout.opened_at.isoformat(),
         "expires_at": checkout.expires_at.isoformat(),
+        "recovered_from": checkout.recovered_from,
     }

@@ -1,22 +1,33 @@
-"""The worker's side of billing: events and look-ups, claimed, fetched and applied.
+"""The worker's side of the inbox: events and look-ups, claimed, fetched and applied.
 
-Both kinds of work end in the same place. The vendor is asked with nothing open; the effects and
-"handled" are one transaction.
+An event is a doorbell. Whatever it says, the present facts of what it is about are fetched, with nothing
+open; the effects and "handled" are one transaction.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 
 import sqlalchemy as sa
 import structlog
 from flask import current_app
 
-from sts_app.billing import letters, queries, services
-from sts_app.billing.gateway import PaymentFacts, Payments, PaymentsError, Refused, TryLater
-from sts_app.billing.models import Purchase, WebhookEvent
-from sts_app.billing.rules import Decision, Kind, PurchaseStatus
+from sts_app.accounts.models import User
+from sts_app.billing import customers, evidence, letters, products, queries, refunds, services, settling, subscriptions
+from sts_app.billing.gateway import (
+    DisputeFacts,
+    Origin,
+    PaymentFacts,
+    Payments,
+    PaymentsError,
+    Refused,
+    SubscriptionFacts,
+    TryLater,
+)
+from sts_app.billing.models import Purchase, Subscription, WebhookEvent
+from sts_app.billing.rules import EventState, Kind, PurchaseStatus
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
 from sts_app.core.queue import wake
@@ -25,69 +36,207 @@ log = structlog.get_logger()
 
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 1800, 3600))
 MAX_REFUSALS = 5
+NOT_OURS = "about nothing of ours"
 
 
-@dataclass(frozen=True)
-class Work:
-    """One claimed event or look-up. `session_id` is what to ask for; `intent_id` leads to it if that is all we have."""
+class Work(Protocol):
+    """One claimed piece of work: `call` speaks with the provider, `settle` and `give_back` are a transaction each."""
 
-    token: str
-    event_id: int | None
-    purchase_id: int | None
-    session_id: str | None
-    intent_id: str | None
+    def call(self, gateway: Payments) -> None: ...
 
+    def settle(self) -> None: ...
 
-@dataclass(frozen=True)
-class Found:
-    """What the vendor said: facts, or the trouble there was."""
-
-    facts: PaymentFacts | None = None
-    trouble: PaymentsError | None = None
+    def give_back(self) -> None: ...
 
 
 def claim_next() -> Work | None:
-    """Take one due event, else one due look-up; None when there is neither."""
-    return _claim_event() or _claim_look_up()
+    """Take what is due: money to give back and evidence first, then events, then what is looked up by the clock."""
+    return refunds.claim() or evidence.claim() or _claim_event() or subscriptions.claim() or _claim_look_up()
 
 
-def fetch(gateway: Payments, work: Work) -> Found:
-    """Ask the vendor for the present facts. Raises nothing."""
-    try:
-        session_id = work.session_id
-        if session_id is None and work.intent_id is not None:
-            session_id = gateway.find_session(work.intent_id)
-        if session_id is None:
-            return Found()
-        return Found(gateway.look_up(session_id))
-    except PaymentsError as trouble:
-        return Found(trouble=trouble)
+@dataclass
+class Handling:
+    """One claimed event, and what was fetched of what it is about."""
 
+    token: str
+    event_id: int
+    type: str
+    session_id: str | None
+    intent_id: str | None
+    invoice_id: str | None
+    subscription_id: str | None
+    customer_id: str | None
+    dispute_id: str | None
+    settled: dict[str, int] = field(default_factory=dict)
+    payment: PaymentFacts | None = None
+    dispute: DisputeFacts | None = None
+    subscription: SubscriptionFacts | None = None
+    trouble: PaymentsError | None = None
 
-def settle(work: Work, found: Found) -> None:
-    """Apply what was fetched and close the claim, if it is still ours."""
-    if work.event_id is not None:
-        _settle_event(work, found)
-    else:
-        _settle_look_up(work, found)
+    def call(self, gateway: Payments) -> None:
+        """Fetch the present facts. Raises nothing."""
+        try:
+            if services.is_about(self.type, services.ABOUT_PAYMENTS + services.ABOUT_SUBSCRIPTIONS):
+                self._fetch(gateway)
+        except PaymentsError as trouble:
+            self.trouble = trouble
 
+    def _fetch(self, gateway: Payments) -> None:
+        if self.dispute_id is not None:
+            # The payment does not tell of a mere inquiry.
+            self.dispute = gateway.look_up_dispute(self.dispute_id)
+            self.intent_id = self.intent_id or self.dispute.intent_id
+        if self.session_id is None and self.invoice_id is None and self.intent_id is not None:
+            origin: Origin = gateway.find_origin(self.intent_id)
+            self.session_id, self.invoice_id = origin.session_id, origin.invoice_id
+            self.subscription_id = self.subscription_id or origin.subscription_id
+        if self.session_id is not None:
+            self.payment = gateway.look_up(self.session_id)
+            self.subscription_id = self.subscription_id or self.payment.subscription_id
+        elif self.invoice_id is not None and self.subscription_id is not None:
+            self.payment = gateway.look_up_invoice(self.invoice_id)
+        if self.subscription_id is not None:
+            self.subscription = gateway.look_up_subscription(self.subscription_id)
 
-def give_back(work: Work) -> None:
-    """Settling broke on something unforeseen: free the claim for a later try, and after five let staff know."""
-    now = clock.now()
-    if work.event_id is None:
-        purchase = db.session.get_one(Purchase, work.purchase_id, with_for_update=True, populate_existing=True)
-        if purchase.lease_token == work.token:
-            purchase.lease_token = purchase.leased_until = None
-            purchase.next_look_up_at = services.next_look_up(purchase, now)
-        return
-    event = db.session.get_one(WebhookEvent, work.event_id, with_for_update=True, populate_existing=True)
-    if event.lease_token == work.token:
+    def settle(self) -> None:
+        """Apply what was fetched and close the claim, if it is still ours."""
+        event = _locked_event(self.event_id)
+        if event.lease_token != self.token:
+            return
         event.lease_token = event.leased_until = None
-        _again(event, Refused("handling it broke; the log has the trace"))
+        if self.trouble is not None:
+            _again(event, self.trouble)
+            return
+        event.next_attempt_at = None
+        if services.is_about(self.type, services.ABOUT_CUSTOMERS):
+            self._settle_customer(event)
+        elif services.is_about(self.type, services.ABOUT_PRICES):
+            products.drop_cache()
+            _close(event, EventState.HANDLED, "prices and products are read afresh", changed=True)
+        else:
+            self._settle_money(event)
+
+    def _settle_customer(self, event: WebhookEvent) -> None:
+        gone = self.type == "customer.deleted" and self.customer_id is not None
+        changed = gone and customers.forget(self.customer_id or "")
+        _close(event, EventState.HANDLED, Kind.CHANGE if changed else Kind.REPEAT, changed=changed)
+
+    def _settle_money(self, event: WebhookEvent) -> None:
+        purchase_id = self._purchase_id(event)
+        known = queries.subscription_named(self.subscription_id) if self.subscription_id else None
+        if purchase_id is None and known is None:
+            # The account at the vendor may sell other things; those are none of our purchases.
+            _close(event, EventState.IGNORED, NOT_OURS)
+            return
+        changed = False
+        if purchase_id is not None and self.payment is not None:
+            event.purchase_id = purchase_id
+            decision = settling.apply_facts(purchase_id, self.payment)
+            if decision.kind is Kind.NONSENSE:
+                _stick(event, decision.because)
+                return
+            changed = decision.kind is Kind.CHANGE
+            if self.dispute is not None:
+                changed |= settling.apply_dispute(settling.locked(purchase_id), self.dispute)
+            self._tell_decline(event, decision.status)
+        known = queries.subscription_named(self.subscription_id) if self.subscription_id else None
+        if known is not None and self.subscription is not None:
+            event.subscription_id = known.id
+            subscription = db.session.get_one(Subscription, known.id, with_for_update=True, populate_existing=True)
+            if subscription.settled != self.settled.get(subscription.external_id, 0):
+                # Somebody applied facts that may be younger than these.
+                event.next_attempt_at = clock.now()
+                wake("billing.work")
+                return
+            before = (subscription.status, subscription.period_end, subscription.ends_at)
+            subscriptions.apply_facts(subscription, self.subscription)
+            changed = changed or before != (subscription.status, subscription.period_end, subscription.ends_at)
+        _close(event, EventState.HANDLED, Kind.CHANGE if changed else Kind.REPEAT, changed=changed)
+
+    def _purchase_id(self, event: WebhookEvent) -> int | None:
+        if event.purchase_id is not None:
+            return event.purchase_id
+        if self.payment is None:
+            return None
+        told = self.payment
+        for column, value in (
+            (Purchase.session_id, told.session_id),
+            (Purchase.invoice_id, told.invoice_id),
+            (Purchase.intent_id, told.intent_id),
+            (Purchase.ref, told.purchase_ref),
+        ):
+            found = db.session.scalar(sa.select(Purchase.id).where(column == value)) if value is not None else None
+            if found is not None:
+                return found
+        return None
+
+    def _tell_decline(self, event: WebhookEvent, status: PurchaseStatus) -> None:
+        """A decline changes no purchase and closes none; whoever was paid meanwhile hears nothing of it."""
+        if self.type not in ("payment_intent.payment_failed", "checkout.session.async_payment_failed"):
+            return
+        if status.was_paid or event.purchase_id is None:
+            return
+        purchase = db.session.get_one(Purchase, event.purchase_id)
+        because = self.payment.declined_because if self.payment is not None else None
+        letters.payment_failed(db.session.get_one(User, purchase.user_id), purchase, because)
+
+    def give_back(self) -> None:
+        """Settling broke on something unforeseen: free the claim for a later try, and after five let staff know."""
+        event = _locked_event(self.event_id)
+        if event.lease_token == self.token:
+            event.lease_token = event.leased_until = None
+            _again(event, Refused("handling it broke; the log has the trace"))
 
 
-def _claim_event() -> Work | None:
+@dataclass
+class LookUp:
+    """One claimed look at a purchase, by the clock."""
+
+    token: str
+    purchase_id: int
+    session_id: str | None
+    invoice_id: str | None
+    facts: PaymentFacts | None = None
+
+    def call(self, gateway: Payments) -> None:
+        """Fetch the present facts. Raises nothing: the next appointed time comes anyway."""
+        try:
+            if self.session_id is not None:
+                self.facts = gateway.look_up(self.session_id)
+            elif self.invoice_id is not None:
+                self.facts = gateway.look_up_invoice(self.invoice_id)
+        except PaymentsError as trouble:
+            log.warning("billing.look_up_failed", purchase_id=self.purchase_id, reason=trouble.reason)
+
+    def settle(self) -> None:
+        """Apply what was fetched and appoint the next look, if the claim is still ours."""
+        purchase = settling.locked(self.purchase_id)
+        if purchase.lease_token != self.token:
+            return
+        purchase.lease_token = purchase.leased_until = None
+        purchase.look_ups += 1
+        if self.facts is not None:
+            settling.apply_facts(purchase.id, self.facts)
+        if self.facts is None or purchase.status == PurchaseStatus.PENDING:
+            _appoint(purchase)
+        else:
+            purchase.next_look_up_at = None
+
+    def give_back(self) -> None:
+        """Settling broke on something unforeseen: free the claim, and look again when it is time."""
+        purchase = settling.locked(self.purchase_id)
+        if purchase.lease_token == self.token:
+            purchase.lease_token = purchase.leased_until = None
+            _appoint(purchase)
+
+
+def _appoint(purchase: Purchase) -> None:
+    now = clock.now()
+    purchase.next_look_up_at = services.next_look_up(purchase, now)
+    wake("billing.work", after=purchase.next_look_up_at - now)
+
+
+def _claim_event() -> Handling | None:
     now = clock.now()
     event = db.session.scalar(
         sa.select(WebhookEvent)
@@ -101,17 +250,56 @@ def _claim_event() -> Work | None:
         return None
     event.lease_token = tokens.new_secret()
     event.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
-    purchase = services.find_purchase(event)
+    purchase = find_purchase(event)
     event.purchase_id = purchase.id if purchase else None
+    session_id, invoice_id = event.session_id, event.invoice_id
     # What the event itself names comes first: a recovered checkout has a session of its own, and so has
     # an intent that is not the one we know.
-    session_id = event.session_id
-    if session_id is None and purchase is not None and event.intent_id in (None, purchase.intent_id):
-        session_id = purchase.session_id
-    return Work(event.lease_token, event.id, event.purchase_id, session_id, event.intent_id)
+    names_nothing = session_id is None and invoice_id is None
+    if names_nothing and purchase is not None and event.intent_id in (None, purchase.intent_id):
+        session_id, invoice_id = purchase.session_id, purchase.invoice_id if purchase.session_id is None else None
+    subscription_id = event.stripe_subscription_id
+    if subscription_id is None and purchase is not None and purchase.subscription_id is not None:
+        subscription_id = db.session.get_one(Subscription, purchase.subscription_id).external_id
+    known = queries.subscription_named(subscription_id) if subscription_id else None
+    return Handling(
+        event.lease_token,
+        event.id,
+        event.type,
+        session_id,
+        event.intent_id,
+        invoice_id,
+        subscription_id,
+        event.customer_id,
+        _dispute_of(event),
+        settled={known.external_id: known.settled} if known else {},
+    )
 
 
-def _claim_look_up() -> Work | None:
+def _dispute_of(event: WebhookEvent) -> str | None:
+    if not event.type.startswith("charge.dispute.") or event.payload is None:
+        return None
+    thing = (event.payload.get("data") or {}).get("object") or {}
+    found = thing.get("id")
+    return found if isinstance(found, str) else None
+
+
+def find_purchase(event: WebhookEvent) -> Purchase | None:
+    """The purchase an event is about: by session, by invoice, by payment intent, by the reference we gave."""
+    for column, value in (
+        (Purchase.session_id, event.session_id),
+        (Purchase.invoice_id, event.invoice_id),
+        (Purchase.intent_id, event.intent_id),
+        (Purchase.ref, event.purchase_ref),
+    ):
+        if value is not None:
+            found = db.session.scalar(sa.select(Purchase).where(column == value).order_by(Purchase.id).limit(1))
+            if found is not None:
+                return found
+    return None
+
+
+def _claim_look_up() -> LookUp | None:
     now = clock.now()
     purchase = db.session.scalar(
         sa.select(Purchase)
@@ -125,57 +313,16 @@ def _claim_look_up() -> Work | None:
         return None
     purchase.lease_token = tokens.new_secret()
     purchase.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
-    return Work(purchase.lease_token, None, purchase.id, purchase.session_id, None)
+    return LookUp(purchase.lease_token, purchase.id, purchase.session_id, purchase.invoice_id)
 
 
-def _settle_event(work: Work, found: Found) -> None:
-    now = clock.now()
-    event = db.session.scalars(
-        sa.select(WebhookEvent)
-        .where(WebhookEvent.id == work.event_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
-    if event.lease_token != work.token:
-        return
-    event.lease_token = event.leased_until = None
-    if found.trouble is not None:
-        _again(event, found.trouble)
-        return
-    event.next_attempt_at = None
-    purchase_id = work.purchase_id
-    if purchase_id is None and found.facts is not None and found.facts.purchase_ref is not None:
-        purchase_id = db.session.scalar(sa.select(Purchase.id).where(Purchase.ref == found.facts.purchase_ref))
-    if purchase_id is None or found.facts is None:
-        # The account at the vendor may sell other things; those are none of our purchases.
-        event.state, event.last_reason, event.handled_at = "ignored", "about no purchase of ours", now
-        return
-    event.purchase_id = purchase_id
-    decision = services.apply_facts(purchase_id, found.facts)
-    if decision.kind is Kind.NONSENSE:
-        _stick(event, decision.because)
-        return
-    _tell_decline(event, decision)
-    event.state, event.handled_at, event.last_reason = "handled", now, decision.kind.value
+def _locked_event(event_id: int) -> WebhookEvent:
+    return db.session.get_one(WebhookEvent, event_id, with_for_update=True, populate_existing=True)
 
 
-def _settle_look_up(work: Work, found: Found) -> None:
-    now = clock.now()
-    purchase = db.session.scalars(
-        sa.select(Purchase)
-        .where(Purchase.id == work.purchase_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
-    if purchase.lease_token != work.token:
-        return
-    purchase.lease_token = purchase.leased_until = None
-    purchase.look_ups += 1
-    if found.facts is not None:
-        services.apply_facts(purchase.id, found.facts)
-    if purchase.status == PurchaseStatus.PENDING:
-        purchase.next_look_up_at = services.next_look_up(purchase, now)
-        wake("billing.work", after=purchase.next_look_up_at - now)
+def _close(event: WebhookEvent, state: EventState, reason: str, *, changed: bool = False) -> None:
+    event.state, event.last_reason, event.handled_at = state, reason, clock.now()
+    event.changed = event.changed or changed
 
 
 def _again(event: WebhookEvent, trouble: PaymentsError) -> None:
@@ -195,12 +342,6 @@ def _again(event: WebhookEvent, trouble: PaymentsError) -> None:
 
 
 def _stick(event: WebhookEvent, because: str) -> None:
-    event.state, event.last_reason, event.next_attempt_at = "stuck", because, None
+    event.state, event.last_reason, event.next_attempt_at = EventState.STUCK, because, None
     log.error("billing.event_stuck", event_id=event.id, because=because)
     letters.event_stuck(event)
-
-
-def _tell_decline(event: WebhookEvent, decision: Decision) -> None:
-    """A decline on an open page is the customer's to see there; it changes no purchase and closes none."""
-    if event.type == "payment_intent.payment_failed":
-        log.info("billing.declined", purchase_id=event.purchase_id, status=decision.status.value)

@@ -1,74 +1,79 @@
 """Stripe, spoken through its own package: our words in, plain facts out.
 
-The API version is the one the installed package was generated for, so the version of the package is
-the pin; the webhook endpoint is created with the same one, or payloads would have other shapes.
-Nothing of the vendor's crosses the line: its objects are turned into dictionaries once and read with
-suspicion, and of its errors only the code is passed on, because a message may repeat what was sent.
+How a call is made stands in `live_client`, what its answers say in `live_facts`, what events say in
+`live_events`; what `sts stripe-setup` asks for in `live_setup`.
 """
 
 from __future__ import annotations
 
-import json
+import io
 import math
-import re
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, cast
 
-import stripe
-import structlog
 from pydantic import SecretStr
 
 from sts_app.billing.gateway import (
-    BadSignature,
+    ChargedFacts,
     Checkout,
     CheckoutRequest,
+    CustomerRequest,
+    DisputeFacts,
+    EvidenceRequest,
+    NoSuchCustomer,
+    Origin,
     PaymentFacts,
-    PaymentsError,
+    ProductFacts,
+    RefundFacts,
+    RefundRequest,
     Refused,
     SignedEvent,
+    SubscriptionFacts,
     TryLater,
 )
-from sts_app.core import clock
+from sts_app.billing.live_client import API_VERSION, PAGE, SDK_VERSION, Missing, StripeCalls
+from sts_app.billing.live_events import event_of, read_signed_event
+from sts_app.billing.live_facts import (
+    all_refunds_in,
+    charged_of,
+    dict_of,
+    dispute_of,
+    facts_of,
+    id_of,
+    intent_in,
+    invoice_of,
+    invoice_payment_of,
+    is_disputed,
+    moment,
+    product_of,
+    refund_of,
+    rows_of,
+    subscription_in,
+    subscription_of,
+    text,
+)
 
 if TYPE_CHECKING:
-    from stripe.params.checkout import SessionCreateParams
+    from stripe.params import CustomerCreateParams
+    from stripe.params._dispute_update_params import DisputeUpdateParamsEvidence
+    from stripe.params.checkout import SessionCreateParams, SessionListParams
 
-log = structlog.get_logger()
-
-SDK_VERSION = "16.1.0"
-API_VERSION = "2026-10-28.endive"
-SIGNATURE_TOLERANCE = timedelta(minutes=5)
-RETRIES = 1
-
-# The package would otherwise leave an id of this machine in the home directory and report with it.
-stripe.enable_telemetry = False
+__all__ = ["API_VERSION", "SDK_VERSION", "StripePayments"]
 
 SUBMIT_TEXT = (
     "One payment, no subscription. By paying you accept the terms of sale and the risk disclosure. "
     "Access is given to the TradingView name on your profile."
 )
-
-_WORD = re.compile(r"(?!sk_|rk_|pk_|whsec_)[a-z][a-z0-9_\[\]]{0,59}")
-_SESSION_STATES: dict[object, Literal["open", "complete", "expired"]] = {
-    "open": "open",
-    "complete": "complete",
-    "expired": "expired",
-}
-_PAYMENT_STATES: dict[object, Literal["unpaid", "paid", "no_payment_required"]] = {
-    "unpaid": "unpaid",
-    "paid": "paid",
-    "no_payment_required": "no_payment_required",
-}
+SUBSCRIBE_TEXT = (
+    "This subscription renews by itself until you end it, which you can do at any time on your dashboard. "
+    "By subscribing you accept the terms of sale and the risk disclosure. "
+    "Access is given to the TradingView name on your profile."
+)
 
 
-class StripePayments:
-    """The `Payments` gateway over Stripe's API.
-
-    Every call has a time limit (`timeout`: seconds to connect, seconds to answer) and is repeated by the
-    package at most once, with one idempotency key, when the answer was lost or Stripe asked for it.
-    """
+class StripePayments(StripeCalls):
+    """The `Payments` gateway over Stripe's API; see `StripeCalls` for limits and repeats."""
 
     def __init__(
         self,
@@ -78,30 +83,51 @@ class StripePayments:
         api_base: str | None = None,
         timeout: tuple[float, float] = (3, 10),
     ) -> None:
+        super().__init__(secret_key, api_base=api_base, timeout=timeout)
         self._webhook_secrets = webhook_secrets
-        self._http = stripe.RequestsClient(timeout=timeout)
-        self._client = stripe.StripeClient(
-            secret_key.get_secret_value(),
-            max_network_retries=RETRIES,
-            http_client=self._http,
-            base_addresses={"api": api_base} if api_base else {},
-        )
 
-    def close(self) -> None:
-        """Drop the connections this thread keeps open. The next call opens new ones."""
-        self._http.close()  # type: ignore[no-untyped-call]  # stripe leaves this one untyped
+    def create_customer(self, request: CustomerRequest, *, key: str) -> str:
+        """Make the customer known. Returns Stripe's id."""
+        params: CustomerCreateParams = {"email": request.email, "metadata": {"customer_ref": request.ref}}
+        if request.name:
+            params["name"] = request.name
+        customer = self._call(
+            "create_customer", lambda: self._client.v1.customers.create(params, {"idempotency_key": key})
+        )
+        return _made("create_customer", customer)
+
+    def find_customer(self, request: CustomerRequest) -> str | None:
+        """The customer that was made with this `ref`, among those with its address.
+
+        Stripe's search by metadata lags a minute and more behind, and this is asked right after a crash.
+        """
+        customers = self._each(
+            "find_customer", lambda: self._client.v1.customers.list({"email": request.email, "limit": PAGE})
+        )
+        for customer in customers:
+            if dict_of(customer.get("metadata")).get("customer_ref") == request.ref:
+                return text(customer.get("id"))
+        return None
+
+    def delete_customer(self, customer_id: str) -> None:
+        """Forget the customer, and with it its subscriptions. One that is unknown is forgotten already."""
+        try:
+            self._call("delete_customer", lambda: self._client.v1.customers.delete(customer_id))
+        except (Missing, NoSuchCustomer):
+            return
 
     def open_checkout(self, request: CheckoutRequest, *, key: str) -> Checkout:
         """Open a hosted checkout page; the same key and request return the same page for 24 hours.
 
-        Raises `Refused` when Stripe's price is not the one we show: the page is then shown to nobody.
+        Raises `NoSuchCustomer` for a customer Stripe does not know, and `Refused` when Stripe's price is
+        not the one we show: the page is then shown to nobody.
         """
         params = _checkout_params(request)
         session = self._call(
             "open_checkout", lambda: self._client.v1.checkout.sessions.create(params, {"idempotency_key": key})
         )
-        session_id, url = _text(session.get("id")), _text(session.get("url"))
-        if not session_id or not url:
+        session_id, url = _made("open_checkout", session), text(session.get("url"))
+        if not url:
             raise TryLater("open_checkout: the answer holds no checkout page")
         amount, currency = session.get("amount_total"), session.get("currency")
         if (amount, currency) != (request.amount_cents, request.currency.lower()):
@@ -109,230 +135,250 @@ class StripePayments:
                 f"open_checkout: {request.price_id} costs {amount} {currency} at Stripe"
                 f" and {request.amount_cents} {request.currency} in the store"
             )
-        return Checkout(session_id, url, _moment(session.get("expires_at")) or request.expires_at)
-
-    def read_event(self, body: bytes, signature: str | None) -> SignedEvent:
-        """Verify the signature over the raw body, then read it. Raises `BadSignature`."""
-        return read_signed_event(body, signature, self._webhook_secrets)
-
-    def look_up(self, session_id: str) -> PaymentFacts:
-        """The present facts of a checkout, its payment and its refunds, in one call."""
-        expand = ["payment_intent", "payment_intent.latest_charge"]
-        session = self._call(
-            "look_up", lambda: self._client.v1.checkout.sessions.retrieve(session_id, {"expand": expand})
-        )
-        return facts_of(session)
+        return Checkout(session_id, url, moment(session.get("expires_at")) or request.expires_at)
 
     def close_checkout(self, session_id: str) -> None:
         """Expire an open page. Raises `Refused` when it has ended already."""
         self._call("close_checkout", lambda: self._client.v1.checkout.sessions.expire(session_id))
 
-    def find_session(self, intent_id: str) -> str | None:
-        """The checkout session a payment intent belongs to, None for an intent of something else."""
+    def open_portal(self, customer_id: str, *, return_url: str) -> str:
+        """The address of Stripe's customer portal. Raises `NoSuchCustomer` for one Stripe does not know."""
+        portal = self._call(
+            "open_portal",
+            lambda: self._client.v1.billing_portal.sessions.create({"customer": customer_id, "return_url": return_url}),
+        )
+        url = text(portal.get("url"))
+        if not url:
+            raise TryLater("open_portal: the answer holds no page")
+        return url
+
+    def look_up(self, session_id: str) -> PaymentFacts:
+        """The present facts of a checkout, its payment, its refunds and its disputes: usually in one call."""
+        # Four levels is the deepest Stripe expands, so that a subscription's payment takes a second call.
+        expand = ["payment_intent.latest_charge.refunds", "invoice.payments"]
+        session = self._call(
+            "look_up", lambda: self._client.v1.checkout.sessions.retrieve(session_id, {"expand": expand})
+        )
+        intent = self._intent(session.get("payment_intent") or intent_in(dict_of(session.get("invoice"))))
+        return facts_of(session, intent=intent, refunds=self._refunds(intent), disputes=self._disputes(intent))
+
+    def look_up_invoice(self, invoice_id: str) -> PaymentFacts:
+        """The present facts of a payment that no checkout was opened for: a renewal's."""
+        invoice = self._call(
+            "look_up_invoice", lambda: self._client.v1.invoices.retrieve(invoice_id, {"expand": ["payments"]})
+        )
+        intent = self._intent(intent_in(invoice))
+        return invoice_payment_of(
+            invoice, intent=intent, refunds=self._refunds(intent), disputes=self._disputes(intent)
+        )
+
+    def look_up_subscription(self, subscription_id: str) -> SubscriptionFacts:
+        """The present facts of a subscription and all its invoices."""
+        subscription = self._call(
+            "look_up_subscription", lambda: self._client.v1.subscriptions.retrieve(subscription_id)
+        )
+        invoices = self._each(
+            "look_up_subscription",
+            lambda: self._client.v1.invoices.list(
+                {"subscription": subscription_id, "expand": ["data.payments"], "limit": PAGE}
+            ),
+        )
+        return subscription_of(subscription, [*invoices])
+
+    def find_origin(self, intent_id: str) -> Origin:
+        """What a payment intent belongs to; an empty `Origin` for an intent of something else.
+
+        The first invoice of a subscription names its checkout too.
+        """
         try:
-            page = self._call(
-                "find_session",
-                lambda: self._client.v1.checkout.sessions.list({"payment_intent": intent_id, "limit": 1}),
+            session_id = self._session_with({"payment_intent": intent_id})
+            invoice = {} if session_id else self._invoice_paid_by(intent_id)
+            subscription_id = subscription_in(invoice)
+            if invoice and subscription_id and invoice_of(invoice).is_first:
+                session_id = self._session_with({"subscription": subscription_id})
+        except Missing:
+            return Origin()
+        return Origin(session_id=session_id, invoice_id=id_of(invoice), subscription_id=subscription_id)
+
+    def refund(self, request: RefundRequest, *, key: str) -> RefundFacts:
+        """Give money back. Raises `Refused` when there is not so much left to give."""
+        answer = self._call(
+            "refund",
+            lambda: self._client.v1.refunds.create(
+                {
+                    "payment_intent": request.intent_id,
+                    "amount": request.amount_cents,
+                    "reason": request.reason,
+                    "metadata": {"refund_ref": request.refund_ref},
+                },
+                {"idempotency_key": key},
+            ),
+        )
+        return refund_of(answer)
+
+    def cancel_subscription(self, subscription_id: str, *, key: str) -> None:
+        """End a subscription now, with no further charge. One that has ended already is fine."""
+        try:
+            self._call(
+                "cancel_subscription",
+                lambda: self._client.v1.subscriptions.cancel(
+                    subscription_id, {"invoice_now": False, "prorate": False}, {"idempotency_key": key}
+                ),
             )
-        except _Missing:
+        except Refused:
+            # Stripe says of one that has ended that there is none to cancel, but still shows it.
+            ended = self._call("cancel_subscription", lambda: self._client.v1.subscriptions.retrieve(subscription_id))
+            if ended.get("status") not in ("canceled", "incomplete_expired"):
+                raise
+
+    def upload_evidence(self, name: str, content: bytes, *, key: str) -> str:
+        """Hand a PDF to Stripe for a dispute. Returns the file's id."""
+        answer = self._call(
+            "upload_evidence",
+            lambda: self._client.v1.files.create(
+                {"file": _NamedFile(name, content), "purpose": "dispute_evidence"}, {"idempotency_key": key}
+            ),
+        )
+        return _made("upload_evidence", answer)
+
+    def submit_evidence(self, request: EvidenceRequest, *, key: str) -> DisputeFacts:
+        """Send evidence to the bank, for good. Raises `Refused` when its time is over."""
+        evidence = cast("DisputeUpdateParamsEvidence", {**request.texts, **request.files})
+        answer = self._call(
+            "submit_evidence",
+            lambda: self._client.v1.disputes.update(
+                request.dispute_id,
+                {"evidence": evidence, "metadata": {"evidence_ref": request.evidence_ref}, "submit": True},
+                {"idempotency_key": key},
+            ),
+        )
+        return dispute_of(answer)
+
+    def look_up_dispute(self, dispute_id: str) -> DisputeFacts:
+        """The present facts of one dispute."""
+        return dispute_of(self._call("look_up_dispute", lambda: self._client.v1.disputes.retrieve(dispute_id)))
+
+    def read_event(self, body: bytes, signature: str | None) -> SignedEvent:
+        """Verify the signature over the raw body, then read it. Raises `BadSignature`."""
+        return read_signed_event(body, signature, self._webhook_secrets)
+
+    def events_between(self, since: datetime, until: datetime) -> Iterator[SignedEvent]:
+        """Every event of that time, newest first. Stripe remembers thirty days."""
+        first, end = _seconds(since), _seconds(until)
+        for event in self._each(
+            "events_between", lambda: self._client.v1.events.list({"created": {"gte": first, "lt": end}, "limit": PAGE})
+        ):
+            try:
+                yield event_of(event)
+            except (ValueError, RecursionError):
+                raise TryLater("events_between: the answer holds what is no event") from None
+
+    def payments_between(self, since: datetime, until: datetime) -> Iterator[ChargedFacts]:
+        """Every payment begun in that time that brought money, newest first."""
+        first, end = _seconds(since), _seconds(until)
+        intents = self._each(
+            "payments_between",
+            lambda: self._client.v1.payment_intents.list({"created": {"gte": first, "lt": end}, "limit": PAGE}),
+        )
+        yield from filter(None, map(charged_of, intents))
+
+    def products(self) -> list[ProductFacts]:
+        """Every product with its prices, the inactive ones too."""
+        products = [*self._each("products", lambda: self._client.v1.products.list({"limit": PAGE}))]
+        prices = [*self._each("products", lambda: self._client.v1.prices.list({"limit": PAGE}))]
+        return [
+            product_of(product, [price for price in prices if id_of(price.get("product")) == product.get("id")])
+            for product in products
+        ]
+
+    def _intent(self, reference: Any) -> dict[str, Any] | None:
+        """The payment intent with its charge and refunds, fetched where only its id is known."""
+        intent_id = text(reference)
+        if intent_id is None:
+            return dict_of(reference) or None
+        expand = ["latest_charge.refunds"]
+        return self._call("look_up", lambda: self._client.v1.payment_intents.retrieve(intent_id, {"expand": expand}))
+
+    def _refunds(self, intent: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+        intent_id = id_of(intent)
+        if intent is None or intent_id is None or all_refunds_in(intent):
             return None
-        sessions = page.get("data")
-        first = sessions[0] if isinstance(sessions, list) and sessions else None
-        return _text(_dict(first).get("id"))
+        return [
+            *self._each("look_up", lambda: self._client.v1.refunds.list({"payment_intent": intent_id, "limit": PAGE}))
+        ]
 
-    def _call(self, op: str, send: Callable[[], stripe.StripeObject]) -> dict[str, Any]:
-        started = time.monotonic()
-        line: dict[str, object] = {"op": op}
-        try:
-            answer = send()
-        except stripe.StripeError as error:
-            failure = _translate(op, error)
-            line.update(
-                outcome="try_later" if isinstance(failure, TryLater) else "refused",
-                status=error.http_status,
-                cause=failure.reason,
-                stripe_request=error.request_id,
-            )
-            # The package's error carries the whole answer: it must not ride along in a trace.
-            raise failure from None
-        else:
-            response = answer.last_response
-            line.update(outcome="answered", stripe_request=response.request_id if response else None)
-            return answer.to_dict()
-        finally:
-            log.info("stripe.call", ms=round((time.monotonic() - started) * 1000), **line)
+    def _disputes(self, intent: dict[str, Any] | None) -> list[dict[str, Any]]:
+        intent_id = id_of(intent)
+        if intent is None or intent_id is None or not is_disputed(intent):
+            return []
+        return [
+            *self._each("look_up", lambda: self._client.v1.disputes.list({"payment_intent": intent_id, "limit": PAGE}))
+        ]
+
+    def _session_with(self, wanted: SessionListParams) -> str | None:
+        page = self._call("find_origin", lambda: self._client.v1.checkout.sessions.list({**wanted, "limit": 1}))
+        found = rows_of(page)
+        return text(found[0].get("id")) if found else None
+
+    def _invoice_paid_by(self, intent_id: str) -> dict[str, Any]:
+        page = self._call(
+            "find_origin",
+            lambda: self._client.v1.invoice_payments.list(
+                {
+                    "payment": {"type": "payment_intent", "payment_intent": intent_id},
+                    "expand": ["data.invoice"],
+                    "limit": 1,
+                }
+            ),
+        )
+        found = rows_of(page)
+        return dict_of(found[0].get("invoice")) if found else {}
 
 
-class _Missing(Refused):
-    """Stripe knows no such thing."""
+class _NamedFile(io.BytesIO):
+    """What the package sends as a file, under a name."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def _made(op: str, answer: dict[str, Any]) -> str:
+    made = text(answer.get("id"))
+    if made is None:
+        raise TryLater(f"{op}: the answer holds no id")
+    return made
+
+
+def _seconds(at: datetime) -> int:
+    """The first whole second that is not before `at`: Stripe's times are whole ones."""
+    return math.ceil(at.timestamp())
 
 
 def _checkout_params(request: CheckoutRequest) -> SessionCreateParams:
     metadata = {"purchase_ref": request.purchase_ref}
+    once = request.mode == "payment"
     # `payment_method_types` is left out on purpose: the dashboard's settings decide, wallets included.
-    return {
-        "mode": "payment",
+    params: SessionCreateParams = {
+        "mode": request.mode,
         "ui_mode": "hosted_page",
         "line_items": [{"price": request.price_id, "quantity": 1}],
         "client_reference_id": request.purchase_ref,
         "metadata": metadata,
-        "payment_intent_data": {"metadata": metadata},
-        "customer_email": request.customer_email,
+        "customer": request.customer_id,
         "success_url": request.success_url,
         "cancel_url": request.cancel_url,
         "expires_at": int(request.expires_at.timestamp()),
         "after_expiration": {"recovery": {"enabled": True, "allow_promotion_codes": True}},
         "allow_promotion_codes": True,
-        "invoice_creation": {"enabled": True, "invoice_data": {"metadata": metadata}},
         # Charge the price that the store shows, in its currency.
         "adaptive_pricing": {"enabled": False},
         # A required box (`consent_collection`) would need a terms address set in the dashboard first.
-        "custom_text": {"submit": {"message": SUBMIT_TEXT}},
+        "custom_text": {"submit": {"message": SUBMIT_TEXT if once else SUBSCRIBE_TEXT}},
     }
-
-
-def _translate(op: str, error: stripe.StripeError) -> PaymentsError:
-    """Say what happens next, and the vendor's code for the reason; never its message."""
-    status = error.http_status
-    reason = f"{op}: {_code_of(error)}"
-    if isinstance(error, stripe.APIConnectionError):
-        return TryLater(f"{op}: no answer")
-    if isinstance(error, stripe.RateLimitError):
-        return TryLater(reason, after=_retry_after(error))
-    # 409 says that the object or the idempotency key is in use by another call. An answer in the 200s
-    # that ended up here could not be read.
-    if status is None or status < 400 or status == 409 or status >= 500:
-        return TryLater(reason, after=_retry_after(error), answered=status is not None and status >= 500)
-    if status in (401, 403):
-        # Our key, and nothing about the call: somebody mends it, and no event may be given up meanwhile.
-        return TryLater(reason)
-    if isinstance(error, stripe.InvalidRequestError) and error.code == "resource_missing":
-        return _Missing(reason)
-    return Refused(reason)
-
-
-def _code_of(error: stripe.StripeError) -> str:
-    body = error.json_body if isinstance(error.json_body, dict) else {}
-    said = _dict(body.get("error"))
-    words = [said.get("code") or said.get("type"), said.get("param")]
-    # Only words of the vendor's own vocabulary: no value looks like this, and a key must not.
-    known = [word for word in words if isinstance(word, str) and _WORD.fullmatch(word)]
-    return " ".join(known) or f"status {error.http_status}"
-
-
-def _retry_after(error: stripe.StripeError) -> timedelta | None:
-    given = str((error.headers or {}).get("retry-after", ""))
-    return timedelta(seconds=int(given)) if re.fullmatch(r"\d{1,4}", given) else None
-
-
-def facts_of(session: dict[str, Any]) -> PaymentFacts:
-    """Read a checkout session with its payment intent and latest charge expanded.
-
-    Raises `TryLater` when it is no checkout session in a state we know.
-    """
-    session_id = _text(session.get("id"))
-    state = _SESSION_STATES.get(_text(session.get("status")))
-    payment = _PAYMENT_STATES.get(_text(session.get("payment_status")))
-    if not session_id or state is None or payment is None:
-        raise TryLater("look_up: the answer is no checkout session in a known state")
-    intent = _dict(session.get("payment_intent"))
-    charge = _dict(intent.get("latest_charge"))
-    decline = _dict(intent.get("last_payment_error"))
-    return PaymentFacts(
-        session_id=session_id,
-        purchase_ref=_purchase_ref(session) or _purchase_ref(intent),
-        session=state,
-        payment=payment,
-        amount_total=_int(session.get("amount_total")),
-        currency=_text(session.get("currency")) or "",
-        intent_id=_id_of(session.get("payment_intent")),
-        intent=_text(intent.get("status")),
-        # The bank's own word, if it gave one, says more than `card_declined`.
-        declined_because=_text(decline.get("decline_code")) or _text(decline.get("code")) or _text(decline.get("type")),
-        amount_refunded=_int(charge.get("amount_refunded")),
-        url=_text(session.get("url")),
-    )
-
-
-def read_signed_event(body: bytes, signature: str | None, secrets: tuple[str, ...]) -> SignedEvent:
-    """Verify `signature` over the raw `body` with any of `secrets`, then read the event.
-
-    While a secret is rotated both are given. Raises `BadSignature`, and nothing else, for a missing or
-    malformed header, a foreign secret, a signature older than five minutes, and for a body that is no
-    snapshot event. What the event is about is read with suspicion: any shape of it is accepted.
-    """
-    if not signature:
-        raise BadSignature("the signature header is missing")
-    if not any(_is_signed(body, signature, secret) for secret in secrets):
-        raise BadSignature("not signed with a secret of ours in the last five minutes")
-    try:
-        payload = _storable(json.loads(body.decode("utf-8")))
-    except (ValueError, RecursionError):
-        raise BadSignature("the body is not JSON") from None
-    if not isinstance(payload, dict) or payload.get("object") != "event":
-        raise BadSignature("the body is no snapshot event")
-    event_id, kind = _text(payload.get("id")), _text(payload.get("type"))
-    if not event_id or not kind:
-        raise BadSignature("the event has no id or no type")
-    thing = _dict(_dict(payload.get("data")).get("object"))
-    name = thing.get("object")
-    return SignedEvent(
-        id=event_id,
-        type=kind,
-        created_at=_moment(payload.get("created")) or clock.now(),
-        live=payload.get("livemode") is True,
-        payload=payload,
-        purchase_ref=_purchase_ref(thing) or _purchase_ref(_dict(thing.get("payment_intent"))),
-        session_id=_text(thing.get("id")) if name == "checkout.session" else None,
-        intent_id=_text(thing.get("id")) if name == "payment_intent" else _id_of(thing.get("payment_intent")),
-    )
-
-
-def _is_signed(body: bytes, signature: str, secret: str) -> bool:
-    try:
-        stripe.WebhookSignature.verify_header(body, signature, secret, int(SIGNATURE_TOLERANCE.total_seconds()))
-    except (stripe.SignatureVerificationError, ValueError, TypeError):
-        # ValueError: the body is not UTF-8. TypeError: the header holds letters beyond ASCII.
-        return False
-    return True
-
-
-def _storable(value: Any) -> Any:
-    """The same JSON without what PostgreSQL cannot keep: NUL, lone surrogates, numbers without end."""
-    if isinstance(value, str):
-        return value.replace("\x00", "").encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {_storable(key): _storable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_storable(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("a number without end")
-    return value
-
-
-def _purchase_ref(thing: dict[str, Any]) -> str | None:
-    return _text(thing.get("client_reference_id")) or _text(_dict(thing.get("metadata")).get("purchase_ref"))
-
-
-def _id_of(value: Any) -> str | None:
-    """A reference is an id, or the whole object where it was expanded."""
-    return _text(_dict(value).get("id")) or _text(value)
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _int(value: Any) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(_int(value), UTC) if _int(value) else None
-    except (ValueError, OverflowError, OSError):
-        return None
+    if once:
+        params["payment_intent_data"] = {"metadata": metadata}
+        params["invoice_creation"] = {"enabled": True, "invoice_data": {"metadata": metadata}}
+    else:
+        params["subscription_data"] = {"metadata": metadata}
+    return params

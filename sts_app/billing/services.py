@@ -1,31 +1,30 @@
-"""The verbs of billing: open a purchase, take an event in, bring a purchase in step with its payment."""
+"""The verbs of billing: open a purchase and its page, take an event in, look at a payment soon."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import cast
 
-import sqlalchemy as sa
 import structlog
 from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import letters, queries
-from sts_app.billing.gateway import Checkout, CheckoutRequest, PaymentFacts, Payments, SignedEvent
-from sts_app.billing.models import Purchase, WebhookEvent
-from sts_app.billing.rules import Decision, Kind, PurchaseStatus, purchase_step
+from sts_app.billing import queries
+from sts_app.billing.gateway import Checkout, CheckoutRequest, Payments, SignedEvent
+from sts_app.billing.models import Consent, Purchase, WebhookEvent
+from sts_app.billing.rules import EventState, PurchaseStatus
 from sts_app.catalog import queries as catalog
-from sts_app.catalog.models import Plan
+from sts_app.catalog.models import Mode, Plan
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
 from sts_app.core.errors import AlreadyDone, NotNow
+from sts_app.core.money import as_money
 from sts_app.core.queue import wake
 from sts_app.core.web import address_of
-from sts_app.provisioning import services as provisioning
 from sts_app.settings import PLACEHOLDER_PRICE
 
 log = structlog.get_logger()
@@ -34,21 +33,49 @@ CHECKOUT_LASTS = timedelta(hours=23)
 # Looked up at these ages, and every six hours from then on for as long as the purchase is open.
 LOOK_UPS = tuple(timedelta(minutes=minutes) for minutes in (1, 2, 5, 15, 60))
 LOOK_UP_EVERY = timedelta(hours=6)
-HANDLED_TYPES = frozenset(
-    {
-        "checkout.session.completed",
-        "checkout.session.async_payment_succeeded",
-        "checkout.session.async_payment_failed",
-        "checkout.session.expired",
-        "payment_intent.payment_failed",
-        "charge.refunded",
-    }
+# Types by what they are about; whatever the event says, the whole facts of that are fetched.
+ABOUT_PAYMENTS = (
+    "checkout.session.completed",
+    "checkout.session.async_payment_succeeded",
+    "checkout.session.async_payment_failed",
+    "checkout.session.expired",
+    "payment_intent.succeeded",
+    "payment_intent.payment_failed",
+    "charge.refunded",
+    "charge.refund.",
+    "charge.dispute.",
+    "refund.",
 )
+ABOUT_SUBSCRIPTIONS = ("customer.subscription.", "invoice.")
+ABOUT_CUSTOMERS = ("customer.created", "customer.updated", "customer.deleted")
+ABOUT_PRICES = ("product.", "price.")
+
+
+def is_about(kind: str, families: tuple[str, ...]) -> bool:
+    """Whether an event's type is one of `families`; a word that ends with a point stands for all that begin so."""
+    return any(kind == each or (each.endswith(".") and kind.startswith(each)) for each in families)
+
+
+def is_handled(kind: str) -> bool:
+    """Whether the store acts on events of this type. All others are stored and marked ignored."""
+    return is_about(kind, ABOUT_PAYMENTS + ABOUT_SUBSCRIPTIONS + ABOUT_CUSTOMERS + ABOUT_PRICES)
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What a buyer agrees to with the button: the texts, the sentences beside it, from where, with what."""
+
+    texts_version: str
+    texts_accepted_at: datetime
+    words: tuple[str, ...]
+    address: str
+    browser: str
+    may_remind: bool = False
 
 
 class AlreadyOwner(AlreadyDone):
     code = "ALREADY_PURCHASED"
-    sentence = "You already own lifetime access. There is nothing more to buy, and nothing was charged."
+    sentence = "You have this already. There is nothing more to buy, and nothing was charged."
 
 
 class SalesClosed(NotNow):
@@ -61,10 +88,11 @@ def payments() -> Payments:
     return cast(Payments, current_app.extensions["sts_payments"])
 
 
-def open_purchase(user: User, plan: Plan) -> Purchase:
+def open_purchase(user: User, plan: Plan, *, customer_id: str, agreed: Agreed) -> Purchase:
     """The open purchase of this person and plan, made when there is none: a second click finds the first.
 
-    Raises `AlreadyOwner` and `SalesClosed`. Opens no page; see `remember_checkout`.
+    What the buyer agreed to is kept with it. Raises `AlreadyOwner` and `SalesClosed`. Opens no page; see
+    `remember_checkout`.
     """
     if queries.owns(user.id, plan.id):
         raise AlreadyOwner
@@ -72,7 +100,7 @@ def open_purchase(user: User, plan: Plan) -> Purchase:
         raise SalesClosed
     now = clock.now()
     ref = f"pur_{tokens.new_secret()[:24]}"
-    request = _request(ref, user, plan)
+    request = _request(ref, user, plan, customer_id)
     made = db.session.scalar(
         insert(Purchase)
         .values(
@@ -95,12 +123,33 @@ def open_purchase(user: User, plan: Plan) -> Purchase:
     if purchase is None:
         # Another click opened it and its payment came in between our two statements.
         raise AlreadyOwner
+    _keep_consent(purchase, agreed)
     return purchase
+
+
+def _keep_consent(purchase: Purchase, agreed: Agreed) -> None:
+    """Every time the button is pressed with other words, or another answer about letters, is kept beside the first."""
+    latest = queries.latest_consent(purchase.id)
+    said = (agreed.texts_version, list(agreed.words), agreed.may_remind)
+    if latest is not None and said == (latest.texts_version, latest.words, latest.may_remind):
+        return
+    db.session.add(
+        Consent(
+            purchase_id=purchase.id,
+            texts_version=agreed.texts_version,
+            texts_accepted_at=agreed.texts_accepted_at,
+            words=list(agreed.words),
+            address=agreed.address,
+            browser=agreed.browser[:300],
+            may_remind=agreed.may_remind,
+        )
+    )
+    db.session.flush()
 
 
 def checkout_request(purchase: Purchase) -> tuple[CheckoutRequest, str]:
     """The stored parameters of the checkout page and the idempotency key they go with."""
-    stored = dict(purchase.checkout_request)
+    stored = dict(purchase.checkout_request or {})
     stored["expires_at"] = datetime.fromisoformat(stored["expires_at"])
     return CheckoutRequest(**stored), f"checkout-{purchase.ref}-{purchase.checkout_attempt}"
 
@@ -115,16 +164,27 @@ def remember_checkout(purchase: Purchase, checkout: Checkout) -> None:
         wake("billing.work", after=purchase.next_look_up_at - now)
 
 
-def is_out_of_date(purchase: Purchase, plan: Plan) -> bool:
-    """True when its page has run out, or was opened for another price than the plan has now."""
-    if purchase.checkout_expires_at <= clock.now():
+def is_out_of_date(purchase: Purchase, plan: Plan, *, customer_id: str) -> bool:
+    """True when its page has run out, or was opened for another price or another customer than today's."""
+    if purchase.checkout_expires_at is None or purchase.checkout_expires_at <= clock.now():
         return True
     request, _ = checkout_request(purchase)
-    today = (plan.stripe_price_id or PLACEHOLDER_PRICE, plan.price_cents, plan.currency)
-    return today != (request.price_id, request.amount_cents, request.currency)
+    today = (plan.stripe_price_id or PLACEHOLDER_PRICE, plan.price_cents, plan.currency, customer_id)
+    return today != (request.price_id, request.amount_cents, request.currency, request.customer_id)
 
 
-def ask_anew(purchase: Purchase, user: User, plan: Plan, *, because: str) -> None:
+def words_of(plan: Plan) -> tuple[str, ...]:
+    """The sentences beside the button that a buyer agrees to by pressing it, kept with the purchase."""
+    often = {"month": "every month", "year": "every year"}.get(plan.interval, "once")
+    return (
+        f"You pay {as_money(plan.price_cents, plan.currency)}, {often}, for {plan.name}.",
+        "By paying you accept the terms of sale and the risk disclaimer.",
+        "All sales are final. Any right of withdrawal that the law of your country gives you stays untouched.",
+        "You ask for access to be given at once, and know that a right of withdrawal may end when it has been.",
+    )
+
+
+def ask_anew(purchase: Purchase, user: User, plan: Plan, *, customer_id: str, because: str) -> None:
     """The page that was asked for came to nothing. The next click asks as things are today, under a new key.
 
     Only for a purchase without a page: nobody can pay what nobody was shown.
@@ -132,7 +192,7 @@ def ask_anew(purchase: Purchase, user: User, plan: Plan, *, because: str) -> Non
     db.session.refresh(purchase, with_for_update=True)
     if purchase.session_id is not None:
         return  # another click has opened a page meanwhile
-    request = _request(purchase.ref, user, plan)
+    request = _request(purchase.ref, user, plan, customer_id)
     purchase.checkout_attempt += 1
     purchase.checkout_request = _as_json(request)
     purchase.checkout_expires_at = request.expires_at
@@ -148,9 +208,12 @@ def close_unknown(purchase_id: int) -> None:
         audit.record("system", "billing.purchase_expired", f"purchase:{purchase.id}", before="PENDING")
 
 
-def take_in(event: SignedEvent, *, source: str = "stripe") -> bool:
-    """Store a verified event if it is new and wake a worker. False for one that stands already."""
-    handled = event.type in HANDLED_TYPES
+def take_in(event: SignedEvent, *, source: str = "stripe", fetched: bool = False) -> bool:
+    """Store a verified event if it is new and wake a worker. False for one that stands already.
+
+    `fetched` marks one that did not come by itself.
+    """
+    handled = is_handled(event.type)
     now = clock.now()
     made = db.session.scalar(
         insert(WebhookEvent)
@@ -164,7 +227,11 @@ def take_in(event: SignedEvent, *, source: str = "stripe") -> bool:
             purchase_ref=event.purchase_ref,
             session_id=event.session_id,
             intent_id=event.intent_id,
-            state="received" if handled else "ignored",
+            invoice_id=event.invoice_id,
+            stripe_subscription_id=event.subscription_id,
+            customer_id=event.customer_id,
+            fetched=fetched,
+            state=EventState.RECEIVED if handled else EventState.IGNORED,
             next_attempt_at=now if handled else None,
             last_reason=None if handled else "no handler for this type",
             created_at=now,
@@ -186,81 +253,6 @@ def look_soon(purchase: Purchase) -> None:
         wake("billing.work")
 
 
-def apply_facts(purchase_id: int, facts: PaymentFacts) -> Decision:
-    """Bring a purchase in step with what the provider says of it. The same facts twice change nothing.
-
-    Events and look-ups, early, late and in any order, all end here.
-    """
-    purchase = db.session.scalars(
-        sa.select(Purchase)
-        .where(Purchase.id == purchase_id)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    ).one()
-    status = PurchaseStatus(purchase.status)
-    decision = purchase_step(status, purchase.ref, purchase.currency, facts)
-    if decision.kind is Kind.NONSENSE:
-        log.error("billing.nonsense", purchase_id=purchase.id, because=decision.because)
-        return decision
-    if decision.kind is Kind.CHANGE or purchase.session_id is None:
-        # A recovered checkout has a session of its own; the one that was paid is the one that counts.
-        purchase.session_id = facts.session_id
-    if purchase.session_id == facts.session_id:
-        purchase.intent_id = facts.intent_id or purchase.intent_id
-    purchase.declined_because = facts.declined_because if decision.status is PurchaseStatus.PENDING else None
-    purchase.refunded_cents = max(purchase.refunded_cents, facts.amount_refunded)
-    if decision.kind is Kind.CHANGE:
-        _change(purchase, status, decision.status, facts)
-    if purchase.status != PurchaseStatus.PENDING:
-        purchase.next_look_up_at = None
-        # A look-up that died on the way, or is still out, has nothing left to bring.
-        purchase.lease_token = purchase.leased_until = None
-    return decision
-
-
-def _change(purchase: Purchase, before: PurchaseStatus, after: PurchaseStatus, facts: PaymentFacts) -> None:
-    log.info("billing.purchase", purchase_id=purchase.id, before=before.value, after=after.value)
-    if after.is_paid and not before.is_paid:
-        mark_paid(purchase, facts)
-    purchase.status = after
-    audit.record("system", f"billing.purchase_{after.value.lower()}", f"purchase:{purchase.id}", before=before.value)
-    if after is PurchaseStatus.REFUNDED:
-        purchase.closed_at = clock.now()
-        provisioning.end_entitlement(_source(purchase), because="the purchase was refunded", actor="system")
-    elif after in (PurchaseStatus.FAILED, PurchaseStatus.EXPIRED):
-        purchase.closed_at = clock.now()
-
-
-def mark_paid(purchase: Purchase, facts: PaymentFacts) -> None:
-    """The only way to become paid: letters and the reason for access, in the transaction of the payment."""
-    user = db.session.get_one(User, purchase.user_id)
-    plan = db.session.get_one(Plan, purchase.plan_id)
-    purchase.paid_at = clock.now()
-    purchase.closed_at = None
-    purchase.amount_cents = facts.amount_total
-    provisioning.entitle(user.id, plan, source=_source(purchase), paid_at=purchase.paid_at, actor="system")
-    letters.purchase_confirmed(user, purchase, plan)
-    letters.new_purchase(user, purchase, plan)
-    earlier = queries.other_paid_purchase(purchase)
-    if earlier is not None:
-        audit.record("system", "billing.paid_twice", f"purchase:{purchase.id}", earlier=earlier.id)
-        letters.paid_twice(user, purchase, earlier)
-
-
-def find_purchase(event: WebhookEvent) -> Purchase | None:
-    """The purchase an event is about: by the reference we gave, by session, by payment intent."""
-    for column, value in (
-        (Purchase.ref, event.purchase_ref),
-        (Purchase.session_id, event.session_id),
-        (Purchase.intent_id, event.intent_id),
-    ):
-        if value is not None:
-            found = db.session.scalar(sa.select(Purchase).where(column == value))
-            if found is not None:
-                return found
-    return None
-
-
 def next_look_up(purchase: Purchase, now: datetime) -> datetime:
     """When an open purchase is looked up next, by its age: looking more often changes nothing of it."""
     settings = current_app.config["STS"]
@@ -277,22 +269,20 @@ def _sells_placeholders(plan: Plan) -> bool:
     return any(strategy.has_placeholder_script for strategy in catalog.covered_strategies(plan))
 
 
-def _request(ref: str, user: User, plan: Plan) -> CheckoutRequest:
+def _request(ref: str, user: User, plan: Plan, customer_id: str) -> CheckoutRequest:
     return CheckoutRequest(
         purchase_ref=ref,
         price_id=plan.stripe_price_id or PLACEHOLDER_PRICE,
         product_name=plan.name,
         amount_cents=plan.price_cents,
         currency=plan.currency,
+        customer_id=customer_id,
         customer_email=user.email,
+        mode="subscription" if plan.mode == Mode.SUBSCRIPTION else "payment",
         success_url=address_of("pages.dashboard") + "?success=true&session_id={CHECKOUT_SESSION_ID}",
         cancel_url=address_of("pages.pricing") + "?canceled=true",
         expires_at=(clock.now() + CHECKOUT_LASTS).replace(microsecond=0),
     )
-
-
-def _source(purchase: Purchase) -> str:
-    return f"purchase:{purchase.id}"
 
 
 def _as_json(request: CheckoutRequest) -> dict[str, object]:

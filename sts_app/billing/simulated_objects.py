@@ -1,152 +1,173 @@
-"""The simulated Stripe's objects, in the shapes of the API version that `live.py` names.
+"""The simulated Stripe's objects, in the shapes of the API version that `live_client.py` names.
 
-Pure functions from what happened to a checkout (its `Story`) to what Stripe would show of it now.
+Pure functions from what happened to what Stripe would show of it now. This file has the objects of a
+payment; `simulated_billing_objects` those of subscriptions, customers and products.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from sts_app.billing.gateway import CheckoutRequest
-from sts_app.billing.live import API_VERSION
+from sts_app.billing.live_client import API_VERSION
+from sts_app.billing.simulated_stories import EXPIRED_CARD, CheckoutStory, DisputeStory, Payment, RefundStory
 from sts_app.core.store import Record
 
-Ending = Literal["paid", "processing", "expired"]
-DELAYED_DECLINE = "insufficient_funds"
+RECOVERABLE_SECONDS = 30 * 24 * 3600
 
 
-@dataclass(frozen=True)
-class Story:
-    """What happened to one checkout. `settled` is the slow bank's verdict, None while it is out."""
-
-    opened: Record
-    end: Ending | None
-    settled: bool | None
-    decline: Record | None
-    refunds: tuple[Record, ...]
-
-    @property
-    def is_paid(self) -> bool:
-        return self.end == "paid" or self.settled is True
-
-    @property
-    def amount(self) -> int:
-        return int(self.opened["session"]["amount_total"])
-
-    @property
-    def refunded(self) -> int:
-        return sum(int(refund["amount"]) for refund in self.refunds)
-
-    @property
-    def was_tried(self) -> bool:
-        """Like Stripe, show no payment intent before the first try."""
-        return self.end in ("paid", "processing") or self.decline is not None
-
-    @property
-    def declined_because(self) -> str | None:
-        """Why the latest try failed; a later success wipes it out."""
-        if self.end == "processing":
-            return DELAYED_DECLINE if self.settled is False else None
-        return str(self.decline["because"]) if self.decline and not self.is_paid else None
-
-    @property
-    def intent_status(self) -> str:
-        if self.is_paid:
-            return "succeeded"
-        if self.end == "processing" and self.settled is None:
-            return "processing"
-        return "canceled" if self.end == "expired" else "requires_payment_method"
-
-
-def opened(request: CheckoutRequest, *, session_id: str, url: str, at: int) -> Record:
-    """A checkout session as it is when its page opens. `at` is a Unix time."""
+def opened(request: CheckoutRequest, *, token: str, base: str, at: int) -> Record:
+    """What is remembered of a checkout from its beginning. `base` is the address of the store, `at` a Unix time."""
+    session_id = f"cs_test_{token}"
     return {
         "id": session_id,
-        "object": "checkout.session",
-        "allow_promotion_codes": True,
-        "amount_subtotal": request.amount_cents,
-        "amount_total": request.amount_cents,
-        "cancel_url": request.cancel_url,
-        "client_reference_id": request.purchase_ref,
-        "created": at,
+        "intent": f"pi_{token}",
+        "charge": f"ch_{token}",
+        "invoice": f"in_{token}",
+        "subscription": f"sub_{token}",
+        "base": base,
+        "url": f"{base}/dev/stripe/checkout/{session_id}",
+        "mode": request.mode,
+        "price": request.price_id,
+        "product_name": request.product_name,
+        "amount": request.amount_cents,
         "currency": request.currency.lower(),
-        "customer": None,
-        "customer_details": {"email": request.customer_email, "name": None},
-        "customer_email": request.customer_email,
-        "expires_at": int(request.expires_at.timestamp()),
-        "invoice": None,
-        "livemode": False,
+        "customer": request.customer_id,
+        "email": request.customer_email,
         "metadata": {"purchase_ref": request.purchase_ref},
-        "mode": "payment",
-        "payment_intent": None,
-        "payment_status": "unpaid",
-        "recovered_from": None,
-        "status": "open",
         "success_url": request.success_url,
-        "ui_mode": "hosted_page",
-        "url": url,
+        "cancel_url": request.cancel_url,
+        "created": at,
+        "expires_at": int(request.expires_at.timestamp()),
+        "recovered_from": None,
     }
 
 
-def session_of(story: Story, *, expanded: bool = False) -> Record:
-    """The checkout session now; `expanded` puts the payment intent and its charge in place of the id."""
-    session = dict(story.opened["session"])
-    if story.was_tried:
-        session["payment_intent"] = intent_of(story, expanded=expanded) if expanded else story.opened["intent"]
+def session_of(story: CheckoutStory, payment: Payment | None = None, *, invoice: Record | None = None) -> Record:
+    """The checkout session now. With `payment` and `invoice` these stand in it whole, in place of their ids."""
+    opened = story.opened
+    recurring = story.mode == "subscription"
+    session = {
+        "id": story.id,
+        "object": "checkout.session",
+        "adaptive_pricing": {"enabled": False},
+        "after_expiration": {"recovery": _recovery_of(story)},
+        "allow_promotion_codes": True,
+        "amount_subtotal": story.subtotal,
+        "amount_total": story.amount,
+        "cancel_url": opened["cancel_url"],
+        "client_reference_id": opened["metadata"]["purchase_ref"],
+        "created": opened["created"],
+        "currency": opened["currency"],
+        "customer": opened["customer"],
+        "customer_details": {"email": opened["email"], "name": None},
+        "customer_email": None,
+        "discounts": _discounts_of(story),
+        "expires_at": opened["expires_at"],
+        "invoice": None,
+        "livemode": False,
+        "metadata": opened["metadata"],
+        "mode": story.mode,
+        "payment_intent": None,
+        "payment_status": "unpaid",
+        "recovered_from": opened["recovered_from"],
+        "status": "open",
+        "subscription": None,
+        "success_url": opened["success_url"],
+        "total_details": {"amount_discount": story.discount, "amount_shipping": 0, "amount_tax": 0},
+        "ui_mode": "hosted_page",
+        "url": opened["url"],
+    }
+    if story.tried_at is not None and not recurring:
+        session["payment_intent"] = intent_of(payment, expanded=True) if payment else opened["intent"]
+    if story.is_paid or (recurring and story.is_complete):
+        session["invoice"] = invoice or opened["invoice"]
+    if recurring and story.is_complete:
+        session["subscription"] = opened["subscription"]
     if story.end == "expired":
         session |= {"status": "expired", "url": None}
-    elif story.end is not None:
-        session |= {"status": "complete", "url": None, "payment_status": "paid" if story.is_paid else "unpaid"}
+    elif story.is_complete:
+        state = "no_payment_required" if story.is_free else "paid" if story.is_paid else "unpaid"
+        session |= {"status": "complete", "url": None, "payment_status": state}
     return session
 
 
-def intent_of(story: Story, *, expanded: bool = False) -> Record:
-    because = story.declined_because
-    charge = charge_of(story) if story.is_paid or because else None
-    error = {"type": "card_error", "code": "card_declined", "decline_code": because}
+def intent_of(payment: Payment, *, expanded: bool = False) -> Record:
+    charge = charge_of(payment) if payment.is_paid or payment.because else None
+    error = {
+        "type": "card_error",
+        "code": "card_declined",
+        "decline_code": payment.because,
+        "message": "Your card was declined.",
+    }
     return {
-        "id": story.opened["intent"],
+        "id": payment.intent,
         "object": "payment_intent",
-        **_shared(story),
-        "amount_received": story.amount if story.is_paid else 0,
-        "last_payment_error": error if because else None,
+        **_shared(payment),
+        "amount_received": payment.amount if payment.is_paid else 0,
+        "last_payment_error": error if payment.because else None,
         "latest_charge": charge if expanded or charge is None else charge["id"],
-        "status": story.intent_status,
+        "receipt_email": None,
+        "status": payment.status,
     }
 
 
-def charge_of(story: Story) -> Record:
+def charge_of(payment: Payment) -> Record:
     """The latest charge. A declined card leaves one of its own behind."""
-    because = story.declined_because
-    declined_card = story.decline if because and story.end != "processing" else None
     return {
-        "id": declined_card["charge"] if declined_card else story.opened["charge"],
+        "id": payment.charge,
         "object": "charge",
-        **_shared(story),
-        "amount_captured": story.amount if story.is_paid else 0,
-        "amount_refunded": story.refunded,
-        "disputed": False,
-        "failure_code": "card_declined" if because else None,
-        "paid": story.is_paid,
-        "payment_intent": story.opened["intent"],
-        "refunded": story.is_paid and story.refunded == story.amount,
-        "status": "succeeded" if story.is_paid else "failed",
+        **_shared(payment),
+        "amount_captured": payment.amount if payment.is_paid else 0,
+        "amount_refunded": payment.refunded,
+        "billing_details": {"email": payment.email, "name": None},
+        "captured": payment.is_paid,
+        "disputed": bool(payment.disputes),
+        "failure_code": "card_declined" if payment.because else None,
+        "paid": payment.is_paid,
+        "payment_intent": payment.intent,
+        "receipt_url": f"{payment.base}/dev/stripe/receipts/{payment.charge}" if payment.is_paid else None,
+        "refunded": payment.is_paid and payment.refunded == payment.amount,
+        "status": "succeeded" if payment.is_paid else "failed",
     }
 
 
-def refund_of(story: Story, *, refund_id: str, amount: int, at: int) -> Record:
-    return {
-        "id": refund_id,
+def refund_of(payment: Payment, refund: RefundStory) -> Record:
+    thing = {
+        "id": refund.id,
         "object": "refund",
-        "amount": amount,
-        "charge": story.opened["charge"],
-        "created": at,
-        "currency": story.opened["session"]["currency"],
-        "metadata": {},
-        "payment_intent": story.opened["intent"],
-        "reason": "requested_by_customer",
-        "status": "succeeded",
+        "amount": refund.amount,
+        "charge": payment.charge,
+        "created": refund.created,
+        "currency": payment.currency,
+        "metadata": refund.metadata,
+        "payment_intent": payment.intent,
+        "reason": refund.reason,
+        "status": refund.status,
+    }
+    return thing | ({"failure_reason": EXPIRED_CARD} if refund.status == "failed" else {})
+
+
+def dispute_of(payment: Payment, dispute: DisputeStory, *, at: int) -> Record:
+    """One dispute; `at` is the moment at which it is shown, for it may be too late to answer then."""
+    return {
+        "id": dispute.id,
+        "object": "dispute",
+        "amount": dispute.amount,
+        "charge": payment.charge,
+        "created": dispute.created,
+        "currency": payment.currency,
+        "evidence": dispute.evidence,
+        "evidence_details": {
+            "due_by": dispute.due_by,
+            "has_evidence": bool(dispute.evidence),
+            "past_due": at > dispute.due_by,
+            "submission_count": dispute.submissions,
+        },
+        "is_charge_refundable": dispute.status.startswith("warning"),
+        "livemode": False,
+        "metadata": dispute.metadata,
+        "payment_intent": payment.intent,
+        "reason": dispute.reason,
+        "status": dispute.status,
     }
 
 
@@ -164,12 +185,31 @@ def event_about(thing: Record, *, event_id: str, kind: str, at: int) -> Record:
     }
 
 
-def _shared(story: Story) -> Record:
-    session = story.opened["session"]
+def recovery_url(opened: Record) -> str:
+    return f"{opened['base']}/dev/stripe/recover/{opened['id']}"
+
+
+def _recovery_of(story: CheckoutStory) -> Record:
+    recovery: Record = {"allow_promotion_codes": True, "enabled": True, "expires_at": None, "url": None}
+    if story.end != "expired":
+        return recovery
+    until = story.opened["expires_at"] + RECOVERABLE_SECONDS
+    return recovery | {"expires_at": until, "url": recovery_url(story.opened)}
+
+
+def _discounts_of(story: CheckoutStory) -> list[Record]:
+    if story.promotion is None:
+        return []
+    return [{"coupon": story.promotion["code"].lower(), "promotion_code": f"promo_{story.promotion['code']}"}]
+
+
+def _shared(payment: Payment) -> Record:
     return {
-        "amount": session["amount_total"],
-        "created": session["created"],
-        "currency": session["currency"],
+        "amount": payment.amount,
+        "created": payment.created,
+        "currency": payment.currency,
+        "customer": payment.customer,
+        "description": payment.description,
         "livemode": False,
-        "metadata": session["metadata"],
+        "metadata": payment.metadata,
     }

@@ -14,15 +14,16 @@ from flask_login import current_user
 from flask_wtf import FlaskForm
 
 from sts_app.accounts.models import TEXTS_VERSION
-from sts_app.billing import queries, services
-from sts_app.billing.gateway import BadSignature, Refused, TryLater
+from sts_app.billing import customers, queries, services, settling
+from sts_app.billing.gateway import BadSignature, NoSuchCustomer, PaymentsError, Refused, TryLater
 from sts_app.billing.models import Purchase
 from sts_app.billing.services import payments
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan
+from sts_app.core import clock
 from sts_app.core.db import checkpoint
 from sts_app.core.errors import Act, NotNow, NotThere, Refusal, SlowDown
-from sts_app.core.security import limiter
+from sts_app.core.security import limiter, visitor_address
 from sts_app.core.web import see_other, toast
 from sts_app.provisioning import control, names
 from sts_app.provisioning import queries as provisioning_queries
@@ -73,47 +74,112 @@ def _buyer() -> str:
 @bp.get("/checkout")
 def checkout() -> ResponseReturnValue:
     """What is about to be bought, once more, before the payment page."""
-    plan = catalog.lifetime_plan()
+    plan = _plan()
     on_the_way = _on_the_way(plan)
     if on_the_way is not None:
         return on_the_way
     name = provisioning_queries.current_name(current_user.id)
-    return render_template("billing/checkout.html", plan=plan, name=name, form=FlaskForm())
+    return render_template(
+        "billing/checkout.html", plan=plan, name=name, words=services.words_of(plan), form=FlaskForm()
+    )
 
 
 @bp.post("/checkout")
 @limiter.limit("10 per 10 seconds", key_func=_buyer)
 def checkout_post() -> ResponseReturnValue:
     """Open the purchase, then the payment page; a second click finds the first one's page."""
-    plan = catalog.lifetime_plan()
+    plan = _plan()
     on_the_way = _on_the_way(plan)
     if on_the_way is not None:
         return on_the_way
     _check_name_again()
-    purchase = services.open_purchase(current_user, plan)
-    if services.is_out_of_date(purchase, plan):
-        purchase = _renew(purchase, plan)
-    if purchase.checkout_url is not None:
-        return see_other(purchase.checkout_url)
-    wanted, key = services.checkout_request(purchase)
-    # The intent stands before the vendor hears of it, so no crash can leave a page without a purchase.
+    for last_try in (False, True):
+        purchase = _open_purchase(plan)
+        if purchase.checkout_url is not None:
+            return see_other(purchase.checkout_url)
+        wanted, key = services.checkout_request(purchase)
+        # The intent stands before the vendor hears of it, so no crash can leave a page without a purchase.
+        checkpoint()
+        try:
+            opened = payments().open_checkout(wanted, key=key)
+        except NoSuchCustomer as trouble:
+            # Deleted in Stripe's dashboard: the person is made known anew, and asked for once more.
+            customers.forget(wanted.customer_id)
+            checkpoint()
+            if last_try:
+                raise _not_opened(purchase, trouble) from None
+        except TryLater as trouble:
+            if trouble.answered:
+                services.ask_anew(purchase, current_user, plan, customer_id=wanted.customer_id, because=trouble.reason)
+                checkpoint()
+            raise NotNow("The payment page does not open at this moment. Nothing was charged. Please try again in a "
+                         "minute.", cause=trouble.reason, retry_after=60) from None  # fmt: skip
+        except Refused as trouble:
+            services.ask_anew(purchase, current_user, plan, customer_id=wanted.customer_id, because=trouble.reason)
+            checkpoint()
+            raise _not_opened(purchase, trouble) from None
+        else:
+            services.remember_checkout(purchase, opened)
+            return see_other(opened.url)
+    raise AssertionError("the second try answers or raises")
+
+
+def _plan() -> Plan:
+    """The plan that is asked for, the lifetime plan when none is. Raises `NotThere` for one that is not on sale."""
+    slug = request.values.get("plan", "")
+    if not slug:
+        return catalog.lifetime_plan()
+    plan = catalog.plan_named(slug)
+    if not plan.active:
+        raise NotThere(cause=f"plan:{slug} is not on sale")
+    return plan
+
+
+def _not_opened(purchase: Purchase, trouble: Refused) -> NotNow:
+    log.error("billing.checkout_refused", purchase_id=purchase.id, reason=trouble.reason)
+    return NotNow("The payment page could not be opened. Nothing was charged, and we have been told. Please try "
+                  "again a little later.", cause=trouble.reason)  # fmt: skip
+
+
+def _open_purchase(plan: Plan) -> Purchase:
+    """The open purchase of this visitor, for the customer they are at the provider, at today's price."""
+    customer_id = _customer_id()
+    purchase = services.open_purchase(current_user, plan, customer_id=customer_id, agreed=_agreed(plan))
+    if services.is_out_of_date(purchase, plan, customer_id=customer_id):
+        return _renew(purchase, plan, customer_id)
+    return purchase
+
+
+def _customer_id() -> str:
+    """Who this visitor is at the provider, made known when they are not yet. Raises `NotNow`."""
+    known = customers.of(current_user)
+    if known is not None:
+        return known
+    wanted = customers.want(current_user)
     checkpoint()
     try:
-        opened = payments().open_checkout(wanted, key=key)
-    except TryLater as trouble:
-        if trouble.answered:
-            services.ask_anew(purchase, current_user, plan, because=trouble.reason)
+        made = wanted.make(payments())
+    except PaymentsError as trouble:
+        if isinstance(trouble, TryLater):
+            customers.failed(wanted.user_id, trouble)
             checkpoint()
         raise NotNow("The payment page does not open at this moment. Nothing was charged. Please try again in a "
                      "minute.", cause=trouble.reason, retry_after=60) from None  # fmt: skip
-    except Refused as trouble:
-        services.ask_anew(purchase, current_user, plan, because=trouble.reason)
-        checkpoint()
-        log.error("billing.checkout_refused", purchase_id=purchase.id, reason=trouble.reason)
-        raise NotNow("The payment page could not be opened. Nothing was charged, and we have been told. Please try "
-                     "again a little later.", cause=trouble.reason) from None  # fmt: skip
-    services.remember_checkout(purchase, opened)
-    return see_other(opened.url)
+    customers.remember(wanted.user_id, made)
+    checkpoint()
+    return made
+
+
+def _agreed(plan: Plan) -> services.Agreed:
+    """What this visitor agrees to by pressing the button: exactly what stood beside it."""
+    return services.Agreed(
+        texts_version=current_user.texts_version or TEXTS_VERSION,
+        texts_accepted_at=current_user.texts_accepted_at or clock.now(),
+        words=services.words_of(plan),
+        address=visitor_address(),
+        browser=request.headers.get("User-Agent", ""),
+        may_remind=request.form.get("may_remind") == "yes",
+    )
 
 
 @webhooks.post("/api/webhooks/stripe")
@@ -148,11 +214,16 @@ def _on_the_way(plan: Plan) -> ResponseReturnValue | None:
     if control.standing().sales_closed:
         raise SalesPaused(retry_after=600)
     if not current_user.is_authenticated:
-        return see_other("accounts.sign_in", next="/checkout")
+        return see_other("accounts.sign_in", next=_here(plan))
     name = provisioning_queries.current_name(current_user.id)
     if name is None or current_user.texts_version != TEXTS_VERSION:
-        return see_other("provisioning.onboarding", next="/checkout")
+        return see_other("provisioning.onboarding", next=_here(plan))
     return None
+
+
+def _here(plan: Plan) -> str:
+    """The way back to this purchase."""
+    return url_for("billing.checkout", plan=None if plan.slug == catalog.lifetime_plan().slug else plan.slug)
 
 
 def _check_name_again() -> None:
@@ -175,7 +246,7 @@ def _check_name_again() -> None:
             raise NameUnknown(
                 f"TradingView does not know the name {spelling}, so nothing was charged. Please compare it, letter by "
                 f"letter, with the one on your TradingView profile. {' '.join(check.warnings)}".rstrip(),
-                act=Act("Correct the name", url_for("provisioning.onboarding", next=url_for("billing.checkout"))),
+                act=Act("Correct the name", url_for("provisioning.onboarding", next=_asked_for("billing.checkout"))),
             )
         case NameOutcome.BUSY:
             raise SlowDown(NAME_NOT_CHECKED[check.outcome], retry_after=_seconds(check.wait), act=_once_more())
@@ -184,20 +255,26 @@ def _check_name_again() -> None:
 
 
 def _once_more() -> Act:
-    return Act("Try again", url_for("billing.checkout_post"), post=True)
+    return Act("Try again", _asked_for("billing.checkout_post"), post=True)
+
+
+def _asked_for(endpoint: str) -> str:
+    """The address at which the same plan is asked for again."""
+    return url_for(endpoint, plan=request.values.get("plan") or None)
 
 
 def _seconds(wait: timedelta) -> int:
     return math.ceil(wait.total_seconds())
 
 
-def _renew(purchase: Purchase, plan: Plan) -> Purchase:
+def _renew(purchase: Purchase, plan: Plan, customer_id: str) -> Purchase:
     """The stored page is too old or for another price. See how it ended before another is opened.
 
     It is closed at the provider first, so that nobody pays the old page while the new one stands open.
     """
     if purchase.session_id is None:
-        services.ask_anew(purchase, current_user, plan, because="out of date before it was opened")
+        because = "out of date before it was opened"
+        services.ask_anew(purchase, current_user, plan, customer_id=customer_id, because=because)
         return purchase
     purchase_id, session_id = purchase.id, purchase.session_id
     checkpoint()
@@ -211,6 +288,6 @@ def _renew(purchase: Purchase, plan: Plan) -> Purchase:
         log.warning("billing.page_unknown", purchase_id=purchase_id, reason=trouble.reason)
         services.close_unknown(purchase_id)
     else:
-        services.apply_facts(purchase_id, facts)
+        settling.apply_facts(purchase_id, facts)
     checkpoint()
-    return services.open_purchase(current_user, plan)
+    return services.open_purchase(current_user, plan, customer_id=customer_id, agreed=_agreed(plan))

@@ -92,17 +92,47 @@ class FormerScript(Row, Base):
     script_id: Mapped[str]
 
 
+class Mode(StrEnum):
+    """How a plan is paid for: once, or again and again."""
+
+    PAYMENT = "payment"
+    SUBSCRIPTION = "subscription"
+
+
 class Plan(Row, Base):
-    """What a customer buys. The lifetime plan covers every strategy on sale or retired, for ever."""
+    """What a customer buys. The lifetime plan covers every strategy on sale or retired, for ever.
+
+    One that does not cover all covers what `PlanStrategy` lists. `interval` (month, year) is how often a
+    subscription renews, and empty for what is paid once.
+    """
 
     __tablename__ = "plan"
-    __table_args__ = (sa.UniqueConstraint("slug"), sa.CheckConstraint("price_cents > 0", name="price_positive"))
+    __table_args__ = (
+        sa.UniqueConstraint("slug"),
+        sa.CheckConstraint("price_cents > 0", name="price_positive"),
+        text_enum(*Mode, name="known_mode"),
+        sa.CheckConstraint(
+            "interval IN ('', 'month', 'year') AND (mode = 'subscription') = (interval <> '')", name="known_interval"
+        ),
+    )
 
     slug: Mapped[str]
     name: Mapped[str]
     price_cents: Mapped[int]
     currency: Mapped[str] = mapped_column(default="usd")
     stripe_price_id: Mapped[str | None]
+    mode: Mapped[str] = mapped_column(server_default=Mode.PAYMENT)  # code before this column leaves it out
+    interval: Mapped[str] = mapped_column(server_default="")  # as above
     covers_all: Mapped[bool] = mapped_column(default=False)
     active: Mapped[bool] = mapped_column(default=True)
     position: Mapped[int] = mapped_column(default=0)
+
+
+class PlanStrategy(Row, Base):
+    """A strategy that a plan covers, for plans that do not cover all."""
+
+    __tablename__ = "plan_strategy"
+    __table_args__ = (sa.UniqueConstraint("plan_id", "strategy_id"),)
+
+    plan_id: Mapped[int] = mapped_column(sa.ForeignKey("plan.id"))
+    strategy_id: Mapped[int] = mapped_column(sa.ForeignKey("strategy.id"), index=True)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from sts_app.catalog.models import FormerScript, Plan, Strategy, StrategyStatus
+from sts_app.catalog.models import FormerScript, Plan, PlanStrategy, Strategy, StrategyStatus
 from sts_app.core.db import db
 from sts_app.core.errors import NotNow, NotThere
 
 LIFETIME = "lifetime"
 _IN_ORDER = (Strategy.position, Strategy.id)
+_PLANS_IN_ORDER = (Plan.position, Plan.id)
 
 
 def strategies_on_sale() -> Sequence[Strategy]:
@@ -76,22 +77,57 @@ def lifetime_plan() -> Plan:
     return plan
 
 
-def covered_strategies(plan: Plan) -> Sequence[Strategy]:
-    """The strategies a holder of `plan` is to have now: on sale or retired, never a draft.
+def plans_on_sale() -> Sequence[Plan]:
+    """Every plan that can be bought now, in the order staff chose."""
+    return db.session.scalars(sa.select(Plan).where(Plan.active).order_by(*_PLANS_IN_ORDER)).all()
 
-    Asked afresh each time, so that a strategy activated later reaches those who bought before.
+
+def all_plans() -> Sequence[Plan]:
+    """Every plan, those that are not sold included, for staff."""
+    return db.session.scalars(sa.select(Plan).order_by(*_PLANS_IN_ORDER)).all()
+
+
+def plan_named(slug: str) -> Plan:
+    """The plan of this name, on sale or not. Raises `NotThere`."""
+    plan = db.session.scalars(sa.select(Plan).where(Plan.slug == slug)).one_or_none()
+    if plan is None:
+        raise NotThere(f"There is no plan called {slug!r}.")
+    return plan
+
+
+def coverage() -> sa.Select[int, int]:
+    """(plan_id, strategy_id) of what the holders of each plan are to have now: on sale or retired, never a draft.
+
+    The one definition of what a plan covers. A statement, small whatever the number of holders, for others
+    to join. Asked afresh each time, so that a strategy activated later reaches those who bought before.
     """
-    if not plan.covers_all:
-        return []
-    covered = sa.select(Strategy).where(Strategy.status.in_([StrategyStatus.ON_SALE, StrategyStatus.RETIRED]))
-    return db.session.scalars(covered.order_by(*_IN_ORDER)).all()
+    listed = sa.exists().where(PlanStrategy.plan_id == Plan.id, PlanStrategy.strategy_id == Strategy.id)
+    return (
+        sa.select(Plan.id.label("plan_id"), Strategy.id.label("strategy_id"))
+        .join(Strategy, sa.or_(Plan.covers_all, listed))
+        .where(Strategy.status.in_((StrategyStatus.ON_SALE, StrategyStatus.RETIRED)))
+    )
+
+
+def covered_strategies(plan: Plan) -> Sequence[Strategy]:
+    """The strategies a holder of `plan` is to have now, in the order staff chose: `coverage` of one plan."""
+    covered = coverage().where(Plan.id == plan.id).subquery()
+    return db.session.scalars(
+        sa.select(Strategy).join(covered, covered.c.strategy_id == Strategy.id).order_by(*_IN_ORDER)
+    ).all()
+
+
+def listed_strategies(plan: Plan) -> Sequence[Strategy]:
+    """The strategies on the list of a plan that does not cover all, drafts among them, in the order staff chose."""
+    listed = sa.select(PlanStrategy.strategy_id).where(PlanStrategy.plan_id == plan.id)
+    return db.session.scalars(sa.select(Strategy).where(Strategy.id.in_(listed)).order_by(*_IN_ORDER)).all()
 
 
 def plans_covering(strategy: Strategy) -> sa.Select[Plan]:
     """The plans whose holders have `strategy`, or would have it if it were no draft, in the order of their ids.
 
-    The other direction of `covered_strategies`; a statement, so that a caller may lock what it finds. Plans
-    that are no longer sold are among them: who bought one keeps what it covers.
+    The other direction of `coverage`; a statement, so that a caller may lock what it finds. Plans that are no
+    longer sold are among them: who bought one keeps what it covers.
     """
-    # A plan covers everything or nothing so far, so all strategies are alike.
-    return sa.select(Plan).where(Plan.covers_all).order_by(Plan.id)
+    listing = sa.select(PlanStrategy.plan_id).where(PlanStrategy.strategy_id == strategy.id)
+    return sa.select(Plan).where(sa.or_(Plan.covers_all, Plan.id.in_(listing))).order_by(Plan.id)

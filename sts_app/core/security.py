@@ -96,7 +96,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     form_targets = "'self'"
     if settings.payments_vendor == "live":
         # A redirect after a form's POST counts as the form's target in Chromium.
-        form_targets += " https://checkout.stripe.com"
+        form_targets += " https://checkout.stripe.com https://billing.stripe.com"
     Headers(
         app,
         content_security_policy=CONTENT_SECURITY_POLICY | {"form-action": form_targets},

@@ -219,7 +219,7 @@ def _say_the_request(response: Response) -> Response:
 
 
 def wants_json() -> bool:
-    return request.path.startswith(("/api/", "/webhooks/", "/health"))
+    return request.path.startswith(("/api/", "/webhooks/", "/health", "/stripe/"))
 
 
 def _refuse(refusal: Refusal) -> ResponseReturnValue:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from sts_app.core.db import db
 from sts_app.emails.models import EmailMessage, LetterState
+
+
+def letters_to(user_id: int, *, latest: int = 100) -> Sequence[EmailMessage]:
+    """The latest letters to a person that were sent, newest first, without those that held a secret."""
+    statement = sa.select(EmailMessage).where(
+        EmailMessage.user_id == user_id, EmailMessage.state == LetterState.SENT, ~EmailMessage.secret
+    )
+    return db.session.scalars(statement.order_by(EmailMessage.id.desc()).limit(latest)).all()
 
 
 def letters_due(now: datetime) -> int:

@@ -10,7 +10,10 @@ from typing import Literal
 import sqlalchemy as sa
 from flask import current_app
 
+from sts_app.billing import setup
+from sts_app.billing.gateway import PaymentsError
 from sts_app.catalog.models import Plan, Strategy
+from sts_app.catalog.queries import LIFETIME
 from sts_app.core.db import db
 from sts_app.ops import queries
 from sts_app.provisioning import control, credentials
@@ -27,6 +30,9 @@ REPLACED_NAMES = {
     "SUPABASE_ANON_KEY": "DATABASE_URL",
     "POSTMARK_SERVER_TOKEN": "RESEND_API_KEY",
 }
+
+# Seconds to connect, seconds to answer: whoever asks a doctor waits for it.
+STRIPE_ANSWERS_WITHIN = (2.0, 5.0)
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,7 @@ def examine() -> Iterator[Finding]:
         yield Finding("fault", "There is no admin: run `sts admin grant EMAIL`.")
 
     yield from _catalog(strict)
+    yield from _at_stripe(strict)
     yield from _credentials(strict)
     yield from _standing()
 
@@ -97,7 +104,7 @@ def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
         if plan.stripe_price_id in (None, PLACEHOLDER_PRICE):
             kind = strict if settings.payments_vendor == "live" else "fine"
             yield Finding(kind, f"The plan {plan.slug} has no price at Stripe; the simulator needs none.")
-        elif settings.stripe_price_id and plan.stripe_price_id != settings.stripe_price_id:
+        elif plan.slug == LIFETIME and settings.stripe_price_id and plan.stripe_price_id != settings.stripe_price_id:
             yield Finding(
                 "fault",
                 f"The plan {plan.slug} is sold at {plan.stripe_price_id}, STRIPE_PRICE_ID says "
@@ -106,6 +113,27 @@ def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
     placeholders = [s.slug for s in db.session.scalars(sa.select(Strategy)) if s.has_placeholder_script]
     if placeholders and settings.provisioning_mode != "simulated":
         yield Finding(strict, f"Placeholder script ids, unknown at TradingView: {', '.join(placeholders)}.")
+
+
+def _at_stripe(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
+    """Whether Stripe charges what pages show, and rings us. Asked only where payments are live."""
+    settings = current_app.config["STS"]
+    if settings.payments_vendor != "live" or settings.stripe_secret_key is None:
+        return
+    try:
+        with setup.gateways(STRIPE_ANSWERS_WITHIN) as (maker, reader):
+            found = setup.at_stripe(maker, reader)
+    except PaymentsError as trouble:
+        yield Finding("warning", f"Stripe does not say what stands there ({trouble.reason}). Check STRIPE_SECRET_KEY.")
+        return
+    for sentence in found.prices:
+        yield Finding("fault", sentence)
+    if found.plans and not found.prices:
+        yield Finding("fine", "Stripe charges for each plan what its page shows.")
+    if found.endpoint is not None:
+        yield Finding(strict, found.endpoint)
+    else:
+        yield Finding("fine", f"Stripe rings {found.url} with every event that the store acts on.")
 
 
 def _credentials(strict: Literal["warning", "fault"]) -> Iterator[Finding]:

@@ -7,25 +7,30 @@ with its own clock asks about its own present.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from sts_app.core import clock
+from sts_app.ops.invariant import Invariant
+from sts_app.ops.invariants_money import MONEY
 
 OVERDUE = timedelta(minutes=5)
 # A run of reconciliation ends within a quarter of an hour.
 RECONCILED = timedelta(minutes=20)
 
+# `catalog.queries.coverage` in the words of SQL, of a plan p and a strategy s.
+_COVERS = """(p.covers_all OR EXISTS (
+    SELECT 1 FROM plan_strategy ps WHERE ps.plan_id = p.id AND ps.strategy_id = s.id))"""
+
 # Clocks of two processes differ by up to half a minute, so an end that lies just ahead of ours may have come already.
-_ENTITLED = """
+_ENTITLED = f"""
     SELECT n.name_key, s.script_id, s.updated_at AS changed_at, greatest(e.created_at, n.created_at) AS given_at
     FROM entitlement e
     JOIN tradingview_name n ON n.user_id = e.user_id AND n.replaced_at IS NULL
-    JOIN plan p ON p.id = e.plan_id AND p.covers_all
-    JOIN strategy s ON s.status IN ('on_sale', 'retired')
+    JOIN plan p ON p.id = e.plan_id
+    JOIN strategy s ON s.status IN ('on_sale', 'retired') AND {_COVERS}
     WHERE e.starts_at <= :now AND (e.ends_at IS NULL OR e.ends_at > CAST(:now AS timestamptz) + interval '1 minute')
       AND e.suspended_at IS NULL
 """
@@ -39,23 +44,14 @@ _SCRIPTS = """
 """
 
 
-@dataclass(frozen=True)
-class Invariant:
-    """`sql` returns one row for each offender: nothing when all is well.
-
-    `needs_workers` marks what only holds while workers are alive, such as nothing being overdue.
-    """
-
-    name: str
-    sql: str
-    needs_workers: bool = False
-
-
-INVARIANTS = (
+INVARIANTS: tuple[Invariant, ...] = (
+    *MONEY,
     Invariant(
         "no completed purchase without its entitlement",
         """SELECT p.id FROM purchase p LEFT JOIN entitlement e ON e.source = 'purchase:' || p.id
-           WHERE p.status IN ('COMPLETED', 'PARTIALLY_REFUNDED') AND e.id IS NULL""",
+           JOIN plan ON plan.id = p.plan_id
+           WHERE p.status IN ('COMPLETED', 'PARTIALLY_REFUNDED') AND e.id IS NULL
+             AND p.subscription_id IS NULL AND plan.mode = 'payment'""",
     ),
     Invariant(
         "no refunded purchase that still entitles",
@@ -106,16 +102,18 @@ INVARIANTS = (
                   SELECT 1 FROM manual_task t WHERE t.grant_id = g.id AND t.closed_at IS NULL)))""",
     ),
     Invariant(
-        # An end by its date is put into effect by the next sweep; one that somebody brought about, at once.
+        # An end by its date is put into effect by the next sweep; one that somebody brought about, at once. What
+        # a plan covers no longer is taken from its holders by the sweeps, five hundred people a minute.
         "no pair that keeps being wanted after its entitlements ended",
         f"""SELECT g.id FROM grants g WHERE g.wanted AND NOT EXISTS (
                SELECT 1 FROM tradingview_name n
                JOIN entitlement e ON e.user_id = n.user_id AND e.suspended_at IS NULL
                 AND e.starts_at <= CAST(:now AS timestamptz) + interval '1 minute'
                 AND (e.ends_at IS NULL OR e.ends_at > CASE WHEN e.ended_because IS NULL THEN :overdue ELSE :now END)
-               JOIN plan p ON p.id = e.plan_id AND p.covers_all
+               JOIN plan p ON p.id = e.plan_id
                JOIN ({_SCRIPTS}) c ON c.script_id = g.script_id
                JOIN strategy s ON s.id = c.strategy_id AND s.status IN ('on_sale', 'retired')
+                AND ({_COVERS} OR s.updated_at > CAST(:now AS timestamptz) - interval '1 hour')
                WHERE n.name_key = g.name_key AND n.released_at IS NULL)""",
     ),
     Invariant(
@@ -226,6 +224,9 @@ INVARIANTS = (
         """SELECT 'grant', id FROM grants WHERE leased_until < :overdue
            UNION ALL SELECT 'event', id FROM webhook_event WHERE leased_until < :overdue
            UNION ALL SELECT 'purchase', id FROM purchase WHERE leased_until < :overdue
+           UNION ALL SELECT 'refund', id FROM refund WHERE leased_until < :overdue
+           UNION ALL SELECT 'dispute', id FROM dispute WHERE leased_until < :overdue
+           UNION ALL SELECT 'subscription', id FROM subscription WHERE leased_until < :overdue
            UNION ALL SELECT 'letter', id FROM email_message WHERE leased_until < :overdue AND state = 'sending'""",
         needs_workers=True,
     ),

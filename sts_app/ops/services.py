@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts.models import LoginToken, UserSession
+from sts_app.billing import ledger, reminders
 from sts_app.billing import queries as billing
 from sts_app.core import clock
 from sts_app.core.db import db
@@ -54,6 +56,16 @@ def people_to_look_at() -> list[int]:
 def keep_in_step(user_id: int) -> None:
     """Put right for one person what time alone has changed."""
     provisioning_services.keep_in_step(user_id)
+
+
+def checkouts_left() -> Sequence[int]:
+    """The purchases whose buyers may be reminded now. None while sales are closed: they could not go on."""
+    return [] if control.standing().sales_closed else reminders.due(clock.now())
+
+
+def remind(purchase_id: int) -> None:
+    """Write the one letter about a checkout that was left, if it may still be written."""
+    reminders.remind(purchase_id)
 
 
 def claim_slot(name: str, slot: datetime) -> int | None:
@@ -106,10 +118,11 @@ def beat(process: str, kind: str, *, started_at: datetime, details: dict[str, An
 
 
 def tidy() -> None:
-    """Delete what is over: sign-in tokens a day after their end, ended sessions, old runs and old letters."""
+    """Delete what is over: sign-in tokens a day after their end, ended sessions, old runs, letters and payloads."""
     now = clock.now()
     db.session.execute(sa.delete(LoginToken).where(LoginToken.expires_at < now - KEEP_TOKENS))
     db.session.execute(sa.delete(UserSession).where(UserSession.expires_at < now - KEEP_TOKENS))
     db.session.execute(sa.delete(PeriodicRun).where(PeriodicRun.created_at < now - KEEP_RUNS))
     email_services.drop_letters_before(now - KEEP_LETTERS)
     provisioning_services.tidy()
+    ledger.tidy()

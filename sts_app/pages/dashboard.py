@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
 from flask_login import current_user, login_required
 
+from sts_app.billing import account
 from sts_app.billing import queries as billing
 from sts_app.billing import services as billing_services
 from sts_app.billing.models import Purchase
@@ -85,12 +86,17 @@ def _standing(bought: Purchase | None, *, looks: int) -> dict[str, Any]:
     now = clock.now()
     access = explain.as_customer_sees(current_user.id, now)
     purchases = billing.purchases_of(current_user.id)
+    shown = account.purchases_of(current_user.id, now)
     awaited = bought if bought is not None and bought.status == PurchaseStatus.PENDING else None
     with_bank = [purchase.id for purchase in purchases if _is_with_bank(purchase)]
     is_near = awaited is not None and awaited.id not in with_bank
     return {
         "access": access,
         "purchases": purchases,
+        "shown": shown,
+        "open_plan": next((each.plan.slug for each in shown if each.plan and each.is_open), None),
+        "subscriptions": account.subscriptions_of(current_user.id),
+        "has_portal": account.has_portal(current_user),
         "awaited": awaited,
         "with_bank": with_bank,
         "name": provisioning.current_name(current_user.id),

@@ -120,6 +120,9 @@ QUESTIONS = (
             "All sales are final, because access to the scripts cannot be handed back once it was used. Any right of "
             "withdrawal that the law of your country gives you stays untouched.",
             "If you were charged twice, or if we cannot give you the access you paid for, you get your money back.",
+            "To withdraw, press Withdraw from contract here beside the purchase on your dashboard, within 14 days of "
+            "paying, or on the page about refunds at any time. You confirm it once, a letter says at once that it "
+            "arrived, and a person answers by letter.",
         ),
     ),
     Question(

@@ -19,6 +19,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from wtforms import BooleanField, SelectField, StringField, TextAreaField
 from wtforms.validators import DataRequired, Length
 
+from sts_app.billing import account
 from sts_app.billing import queries as billing
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan
@@ -33,7 +34,10 @@ from sts_app.settings import Settings
 bp = Blueprint("pages", __name__)
 
 LONGEST_SEARCH = 100
-PRIVATE_AREAS = ("/admin", "/api", "/checkout", "/dashboard", "/dev", "/onboarding", "/sign-in", "/webhooks")
+PRIVATE_AREAS = (
+    *("/admin", "/api", "/billing", "/checkout", "/dashboard", "/dev", "/onboarding", "/purchases", "/sign-in"),
+    "/webhooks",
+)
 
 
 @bp.get("/")
@@ -66,6 +70,8 @@ def pricing() -> ResponseReturnValue:
         plan=plan,
         owned=_owns(plan),
         strategies=catalog.strategies_on_sale(),
+        further=[(each, catalog.covered_strategies(each)) for each in catalog.plans_on_sale() if each != plan],
+        held=account.held_plans(current_user.id) if current_user.is_authenticated else {},
     )
 
 
@@ -93,7 +99,9 @@ def disclaimer() -> ResponseReturnValue:
 
 @bp.get("/refunds")
 def refunds() -> ResponseReturnValue:
-    return render_template("pages/refunds.html")
+    """The policy; for somebody who has bought, with the way to withdraw from each purchase."""
+    bought = account.withdrawable(current_user.id) if current_user.is_authenticated else []
+    return render_template("pages/refunds.html", bought=bought)
 
 
 @bp.get("/favicon.ico")

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from sts_app.provisioning import cli_access, cli_control, cli_credentials, cli_reconcile, cli_strategies, cli_tasks
+from sts_app.provisioning import (
+    cli_access,
+    cli_control,
+    cli_credentials,
+    cli_plans,
+    cli_reconcile,
+    cli_strategies,
+    cli_tasks,
+)
 from sts_app.provisioning.cli_explain import explain
 
 commands: list[click.Command] = [
@@ -14,5 +22,6 @@ commands: list[click.Command] = [
     *cli_credentials.commands,
     *cli_reconcile.commands,
     *cli_strategies.commands,
+    *cli_plans.commands,
     explain,
 ]

@@ -8,7 +8,8 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from sts_app.catalog.models import FormerScript, Plan, Strategy
+from sts_app.catalog import queries as catalog
+from sts_app.catalog.models import FormerScript, Strategy
 from sts_app.core.db import db
 from sts_app.provisioning import queries
 from sts_app.provisioning.comparing import Known
@@ -126,9 +127,8 @@ def scripts_in_use() -> set[str]:
 
 def _former_and_covered() -> tuple[sa.Select[str, int], sa.Select[str, int]]:
     former = sa.select(FormerScript.script_id, FormerScript.strategy_id)
-    covered = sa.select(Strategy.script_id, Strategy.id).where(
-        Strategy.status.in_(queries.HOLDERS_KEEP), sa.exists().where(Plan.covers_all)
-    )
+    of_plans = catalog.coverage().subquery()
+    covered = sa.select(Strategy.script_id, Strategy.id).join(of_plans, of_plans.c.strategy_id == Strategy.id)
     return former, covered
 
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 
 from sts_app.catalog import queries as catalog
-from sts_app.catalog.models import FormerScript, Plan, Strategy, StrategyStatus
+from sts_app.catalog.models import FormerScript, Strategy
 from sts_app.core.db import db
 from sts_app.provisioning.models import (
     Entitlement,
@@ -36,8 +36,6 @@ from sts_app.provisioning.rules import (
 )
 
 Kept = TypeVar("Kept", ProvisioningJob, ProvisioningAttempt, ManualTask)
-
-HOLDERS_KEEP = (StrategyStatus.ON_SALE, StrategyStatus.RETIRED)
 
 
 @dataclass(frozen=True)
@@ -148,10 +146,15 @@ def names_of(user_id: int) -> Sequence[TradingViewName]:
 
 def grantable_scripts() -> dict[Script, Strategy]:
     """Every script a plan may want, with its strategy. A retired strategy keeps its holders."""
+    covered = catalog.coverage().subquery()
+    statement = (
+        sa.select(Strategy, covered.c.plan_id)
+        .join(covered, covered.c.strategy_id == Strategy.id)
+        .order_by(Strategy.position, Strategy.id)
+    )
     plans: dict[Strategy, set[int]] = {}
-    for plan in db.session.scalars(sa.select(Plan).order_by(Plan.id)):
-        for strategy in catalog.covered_strategies(plan):
-            plans.setdefault(strategy, set()).add(plan.id)
+    for strategy, plan_id in db.session.execute(statement):
+        plans.setdefault(strategy, set()).add(plan_id)
     former = catalog.former_scripts() if plans else {}
     return {
         Script(strategy.script_id, frozenset(ids), former.get(strategy.id, frozenset())): strategy
@@ -270,40 +273,48 @@ def wanted_now(now: datetime) -> sa.CompoundSelect[int, str, str]:
         sa.or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > now),
         Entitlement.suspended_at.is_(None),
     )
-    granted = sa.and_(Plan.covers_all, Strategy.status.in_(HOLDERS_KEEP))
+    # Reckoned once and joined: asked of each entitlement, the list of its plan would be looked up for each strategy.
+    covered = catalog.coverage().cte("covered").prefix_with("MATERIALIZED")
     targets = (
         sa.select(Entitlement.user_id, TradingViewName.name_key, Strategy.script_id)
-        .join(Plan, Plan.id == Entitlement.plan_id)
-        .join(Strategy, granted)
+        .join(covered, covered.c.plan_id == Entitlement.plan_id)
+        .join(Strategy, Strategy.id == covered.c.strategy_id)
         .join(TradingViewName, TradingViewName.user_id == Entitlement.user_id)
         .where(holds, TradingViewName.replaced_at.is_(None))
     )
-    # What has access already keeps it until what should stand is read back.
+    # What has access already keeps it until what should stand is read back. Few pairs have a former name or script:
+    # they are found in one pass, from the grants and not from the people.
+    has_left = sa.or_(
+        TradingViewName.replaced_at.is_not(None), sa.exists().where(FormerScript.script_id == Grant.script_id)
+    )
+    old = (
+        sa.select(TradingViewName.user_id, TradingViewName.replaced_at, Grant.name_key, Grant.script_id)
+        .join(Grant, Grant.name_key == TradingViewName.name_key)
+        .where(TradingViewName.released_at.is_(None), Grant.state == GrantState.VERIFIED, has_left)
+        .cte("old")
+        .prefix_with("MATERIALIZED")
+    )
     scripts = sa.union_all(
         sa.select(Strategy.id.label("strategy_id"), Strategy.script_id),
         sa.select(FormerScript.strategy_id, FormerScript.script_id),
     ).subquery()
     present, target = aliased(TradingViewName), aliased(Grant)
     target_stands = sa.exists().where(
-        present.user_id == TradingViewName.user_id,
+        present.user_id == old.c.user_id,
         present.replaced_at.is_(None),
         target.name_key == present.name_key,
         target.script_id == Strategy.script_id,
         target.state == GrantState.VERIFIED,
     )
     kept = (
-        sa.select(TradingViewName.user_id, Grant.name_key, Grant.script_id)
-        .select_from(Grant)
-        .join(TradingViewName, TradingViewName.name_key == Grant.name_key)
-        .join(scripts, scripts.c.script_id == Grant.script_id)
+        sa.select(old.c.user_id, old.c.name_key, old.c.script_id)
+        .join(scripts, scripts.c.script_id == old.c.script_id)
         .join(Strategy, Strategy.id == scripts.c.strategy_id)
-        .join(Entitlement, Entitlement.user_id == TradingViewName.user_id)
-        .join(Plan, sa.and_(Plan.id == Entitlement.plan_id, granted))
+        .join(Entitlement, Entitlement.user_id == old.c.user_id)
+        .join(covered, sa.and_(covered.c.plan_id == Entitlement.plan_id, covered.c.strategy_id == Strategy.id))
         .where(
             holds,
-            Grant.state == GrantState.VERIFIED,
-            TradingViewName.released_at.is_(None),
-            sa.or_(TradingViewName.replaced_at.is_not(None), Grant.script_id != Strategy.script_id),
+            sa.or_(old.c.replaced_at.is_not(None), old.c.script_id != Strategy.script_id),
             ~target_stands,
         )
     )

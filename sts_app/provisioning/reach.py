@@ -1,4 +1,4 @@
-"""Whom an activation or a change of script would reach, and how long that takes: the preview before the deed."""
+"""Whom a change of the catalog would reach, and how long that takes: the preview before the deed."""
 
 from __future__ import annotations
 
@@ -40,6 +40,17 @@ class Reach:
         return self.pairs - self.holding
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Who has a strategy by one plan alone, or would: `people` in all, `nameless` of them without a TradingView name.
+
+    They get it when the plan comes to cover it, and lose it when it no longer does.
+    """
+
+    people: int
+    nameless: int
+
+
 def reach_of(strategy_id: int, script_id: str | None = None) -> Reach:
     """Preview an activation, or the change to `script_id`, of a strategy in whatever status. Changes nothing.
 
@@ -49,7 +60,7 @@ def reach_of(strategy_id: int, script_id: str | None = None) -> Reach:
     if strategy is None:
         raise NotThere(cause=f"strategy:{strategy_id}")
     script_id = script_id or strategy.script_id
-    names = _names_entitled(strategy).subquery()
+    names = _names_entitled(catalog.plans_covering(strategy)).subquery()
     people, pairs = db.session.execute(
         sa.select(sa.func.count(), sa.func.count(names.c.name_key)).select_from(names)
     ).one()
@@ -69,10 +80,29 @@ def reach_of(strategy_id: int, script_id: str | None = None) -> Reach:
     return Reach(people, people - pairs, pairs, holding, leaving, timedelta(minutes=minutes))
 
 
-def _names_entitled(strategy: Strategy) -> sa.Select[int, str]:
-    """(user_id, name_key or NULL) of everybody whose entitlement to a plan that covers `strategy` holds now."""
+def turn_of(plan: Plan, strategy: Strategy) -> Turn:
+    """Preview that `strategy` comes to the list of `plan`, or goes from it. Changes nothing.
+
+    A draft is reckoned as if it were on sale.
+    """
+    names = _names_entitled(sa.select(Plan).where(Plan.id == plan.id)).subquery()
+    others = _names_entitled(catalog.plans_covering(strategy).where(Plan.id != plan.id)).subquery()
+    people, pairs = db.session.execute(
+        sa.select(sa.func.count(), sa.func.count(names.c.name_key)).where(
+            ~sa.exists().where(others.c.user_id == names.c.user_id)
+        )
+    ).one()
+    return Turn(people, people - pairs)
+
+
+def holders_of(plan: Plan) -> int:
+    """How many people have a reason for this plan that holds now."""
+    return _count(_names_entitled(sa.select(Plan).where(Plan.id == plan.id)))
+
+
+def _names_entitled(plans: sa.Select[Plan]) -> sa.Select[int, str]:
+    """(user_id, name_key or NULL) of everybody whose entitlement to one of the plans holds now."""
     now = clock.now()
-    plans = catalog.plans_covering(strategy).with_only_columns(Plan.id).order_by(None)
     return (
         sa.select(Entitlement.user_id, TradingViewName.name_key)
         .outerjoin(
@@ -80,7 +110,7 @@ def _names_entitled(strategy: Strategy) -> sa.Select[int, str]:
             sa.and_(TradingViewName.user_id == Entitlement.user_id, TradingViewName.replaced_at.is_(None)),
         )
         .where(
-            Entitlement.plan_id.in_(plans),
+            Entitlement.plan_id.in_(plans.with_only_columns(Plan.id).order_by(None)),
             Entitlement.starts_at <= now + CLOCKS_APART,
             sa.or_(Entitlement.ends_at.is_(None), Entitlement.ends_at > now),
             Entitlement.suspended_at.is_(None),
@@ -89,5 +119,5 @@ def _names_entitled(strategy: Strategy) -> sa.Select[int, str]:
     )
 
 
-def _count(rows: sa.Select[int]) -> int:
+def _count(rows: sa.Select[int] | sa.Select[int, str]) -> int:
     return db.session.scalar(sa.select(sa.func.count()).select_from(rows.subquery())) or 0

@@ -140,6 +140,49 @@ def resume(source: str, *, because: str, actor: str) -> bool:
     return True
 
 
+def reinstate(source: str, *, because: str, actor: str) -> bool:
+    """Let a reason count again that somebody ended, because what ended it came to nothing: a refund that failed.
+
+    It goes on without an end; one by date is for `set_end`. A suspension stays. Writes no letter: whoever knows
+    why it came back does. Safe to call twice; false when it was not ended, or ended by its date alone.
+    """
+    entitlement = _locked(source)
+    if entitlement is None or entitlement.ended_because is None:
+        return False
+    before = entitlement.ended_because
+    entitlement.ends_at = entitlement.ended_because = None
+    db.session.flush()
+    subject = f"user:{entitlement.user_id}"
+    audit.record(actor, "provisioning.reinstated", subject, source=source, because=because, ended_because=before)
+    recompute(entitlement.user_id, trigger=Trigger.RESUMED, because=because)
+    return True
+
+
+def set_end(source: str, *, ends_at: datetime | None, because: str, actor: str) -> bool:
+    """Let a reason end at a moment, UTC, or never. One that has ended by its date counts again if that lies ahead.
+
+    Safe to call twice; false when it ends then already, when there is none, and when somebody ended it: what
+    a refund took, no date gives back.
+    """
+    entitlement = _locked(source)
+    if entitlement is None or entitlement.ended_because is not None or entitlement.ends_at == ends_at:
+        return False
+    before, entitlement.ends_at = entitlement.ends_at, ends_at
+    db.session.flush()
+    audit.record(
+        actor,
+        "provisioning.end_set",
+        f"user:{entitlement.user_id}",
+        source=source,
+        because=because,
+        before=before.isoformat() if before else None,
+        after=ends_at.isoformat() if ends_at else None,
+    )
+    over = queries.has_ended(entitlement, clock.now())
+    recompute(entitlement.user_id, trigger=Trigger.ENDED if over else Trigger.RESUMED, because=because)
+    return True
+
+
 def recompute(user_id: int, *, trigger: Trigger, because: str, priority: int = Priority.BUYER) -> None:
     """Bring the grant rows of one person in step with `rules.decide`. Safe to call at any time.
 

@@ -270,7 +270,7 @@ def _began(job: ProvisioningJob, name: str) -> str:
     why = {
         Trigger.PAID: "Your payment arrived",
         Trigger.GIFT: "Access was given to you as a gift",
-        Trigger.RESUMED: "The pause was over",
+        Trigger.RESUMED: "Your access counted again",
         Trigger.RENAMED: f"Your TradingView name became {name}",
         Trigger.MOVED: "The strategy has a new script at TradingView",
         Trigger.SPREAD: "The strategy was new in the store",

@@ -7,10 +7,23 @@ from bs4 import BeautifulSoup
 from flask.testing import FlaskClient
 
 from sts_app.admin import views
-from sts_app.billing.services import open_purchase
+from sts_app.billing import settling
 from sts_app.core.db import db as database
 from sts_app.provisioning.simulated import Fault, misbehave
-from tests.builders import alice, bob, enter, entitled, grants, lifetime, named, sam, stopped_clock, vendor, work
+from tests.builders import (
+    alice,
+    bob,
+    cashier,
+    enter,
+    entitled,
+    grants,
+    lifetime,
+    named,
+    sam,
+    stopped_clock,
+    vendor,
+    work,
+)
 
 HTMX = {"HX-Request": "true"}
 PAGES = ("/admin/", "/admin/access", "/admin/access/1")
@@ -96,9 +109,10 @@ class TestOverview:
 
     def test_it_counts_people_money_access_and_what_waits(self, staff, shop, db):
         user = database.session.get_one(*_user("alice@customers.example"))
-        purchase = open_purchase(user, lifetime())
-        purchase.status, purchase.refunded_cents = "PARTIALLY_REFUNDED", 900
-        entitled(user, lifetime(), f"purchase:{purchase.id}")
+        purchase, till = open_page(user, lifetime()), cashier()
+        till.pay(purchase.session_id)
+        till.give_back(purchase.session_id, 900)
+        settling.apply_facts(purchase.id, till.look_up(purchase.session_id))
         db.session.commit()
 
         text = BeautifulSoup(staff.get("/admin/").text, "html.parser").get_text(" ", strip=True)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import time_machine
+from click.testing import CliRunner, Result
 from flask import Flask
 
+from sts_app import cli
 from sts_app.accounts.models import User
 from sts_app.billing.simulated import SimulatedPayments
 from sts_app.catalog.models import Plan
+from sts_app.core.db import db as database
 from sts_app.core.store import Store
 from tests import builders
 
@@ -46,3 +49,19 @@ def bob(db, vendor) -> User:
 def till(app: Flask, db) -> SimulatedPayments:
     """Stripe. Its events reach the webhook through a visitor of their own, who has no cookie."""
     return builders.cashier(builders.rings(app.test_client()))
+
+
+@pytest.fixture
+def sts(app: Flask, db, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command of `sts` in this app."""
+    monkeypatch.setattr(cli.main, "create_app", lambda: app)
+
+    def sts(*words: object) -> Result:
+        database.session.commit()
+        result = CliRunner().invoke(cli.main, [str(word) for word in words])
+        assert "Traceback" not in result.output, result.output
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+        database.session.expire_all()
+        return result
+
+    return sts

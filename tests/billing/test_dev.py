@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from sts_app.billing import dev
-from sts_app.billing.gateway import CheckoutRequest
+from sts_app.billing.gateway import CheckoutRequest, CustomerRequest, Mode
 from sts_app.billing.simulated import Fault, SimulatedPayments, faults_on
 from sts_app.core import db, queue, security, web
 from sts_app.core.store import MemoryStore
@@ -67,27 +67,38 @@ def session_id(payments: SimulatedPayments) -> str:
     return opened(payments, "one")
 
 
-def opened(payments: SimulatedPayments, key: str) -> str:
+def opened(payments: SimulatedPayments, key: str, mode: Mode = "payment") -> str:
+    alice = CustomerRequest("per_7", "alice@customers.example", "Alice")
     request = CheckoutRequest(
         purchase_ref="pur_17",
-        price_id="price_lifetime",
+        price_id="price_lifetime" if mode == "payment" else "price_monthly",
         product_name="Lifetime <access>",
-        amount_cents=9900,
+        amount_cents=9900 if mode == "payment" else 1900,
         currency="usd",
-        customer_email="alice@customers.test",
+        customer_id=payments.create_customer(alice, key="customer-7"),
+        customer_email="alice@customers.example",
         success_url="http://localhost/return?session={CHECKOUT_SESSION_ID}",
         cancel_url="http://localhost/pricing",
         expires_at=datetime.now(UTC) + timedelta(hours=1),
+        mode=mode,
     )
     return payments.open_checkout(request, key=key).session_id
+
+
+def subscribed(payments: SimulatedPayments) -> str:
+    """The id of a subscription whose first month is paid."""
+    found = payments.pay(opened(payments, "monthly", "subscription")).subscription_id
+    assert found is not None
+    return found
 
 
 def press(client: FlaskClient, page: str, path: str, **fields: str | list[str]):
     """Send the form of `page` that goes to `path`, with the token it carries."""
     forms = BeautifulSoup(client.get(page).text, "html.parser").select("form")
     form = next(form for form in forms if form["action"] == path and form["method"] == "post")
-    hidden = {field["name"]: field["value"] for field in form.select("input[type=hidden]")}
-    return client.post(path, data=hidden | fields)
+    kept = {field["name"]: field["value"] for field in form.select("input[type=hidden]")}
+    chosen = {field["name"]: field.option["value"] for field in form.select("select")}
+    return client.post(path, data=kept | chosen | fields)
 
 
 def test_the_page_shows_what_is_bought_and_that_nothing_is_charged(client, session_id):
@@ -97,12 +108,13 @@ def test_the_page_shows_what_is_bought_and_that_nothing_is_charged(client, sessi
     assert page.h1.text == "Lifetime <access>"
     assert "Simulated payment page: no card is charged" in page.text
     assert "$99.00" in page.text
-    assert "alice@customers.test" in page.text
+    assert "alice@customers.example" in page.text
     assert [button.text for button in page.select("main button")] == [
         "Pay $99.00",
         "Decline",
         "Pay with a slow bank (delayed)",
         "Close",
+        "Apply the code",
     ]
     assert not page.select("style, script:not([src]), [style], [onclick]")
 
@@ -205,7 +217,8 @@ def test_faults_are_set_and_held_events_delivered(client, payments, session_id):
     press(client, "/dev/stripe/", "/dev/stripe/faults", fault=["hold"])
     assert faults_on(payments.store) == [Fault.HOLD]
     payments.pay(session_id)
-    assert {event["state"] for event in client.get("/dev/stripe/state.json").json["events"]} == {"held"}
+    told = client.get("/dev/stripe/state.json").json["events"]
+    assert [event["state"] for event in told] == ["delivered", "held", "held", "held", "held"]
 
     press(client, "/dev/stripe/", "/dev/stripe/faults")
     press(client, "/dev/stripe/", "/dev/stripe/events/deliver-held")
@@ -218,11 +231,11 @@ def test_faults_are_set_and_held_events_delivered(client, payments, session_id):
 
 def test_an_event_is_delivered_again(client, payments, session_id):
     payments.expire(session_id)
-    [event] = payments.events()
+    _, event = payments.events()
 
     press(client, "/dev/stripe/", f"/dev/stripe/events/{event.id}/redeliver")
 
-    assert [event.tries for event in payments.events()] == [2]
+    assert [event.tries for event in payments.events()] == [1, 2]
 
 
 def test_the_state_as_json_names_purchase_and_page(client, payments, session_id):
@@ -249,3 +262,346 @@ def test_nothing_is_there_where_payments_are_live_or_in_production(house, client
 
     for path in ("/dev/stripe/", "/dev/stripe/state.json", f"/dev/stripe/checkout/{session_id}"):
         assert client.get(path).status_code == 404
+
+
+class TestPromotionCodes:
+    def test_a_code_is_applied_and_the_button_says_the_new_price(self, client, payments, session_id):
+        page = f"/dev/stripe/checkout/{session_id}"
+
+        applied = press(client, page, f"{page}/promotion", code="save20")
+
+        assert (applied.status_code, applied.location) == (303, page)
+        shown = BeautifulSoup(client.get(page).text, "html.parser")
+        assert shown.select_one("main button").text == "Pay $79.20"
+        assert "SAVE20" in shown.text
+
+    @pytest.mark.parametrize(("code", "sentence"), [("CHEAP", "There is no promotion code"), ("", "Type a promotion")])
+    def test_a_wrong_code_says_so_beside_its_field(self, client, payments, session_id, code, sentence):
+        page = f"/dev/stripe/checkout/{session_id}"
+
+        answer = press(client, page, f"{page}/promotion", code=code)
+
+        shown = BeautifulSoup(answer.text, "html.parser")
+        field = shown.select_one("#code")
+        assert answer.status_code == 422
+        assert sentence in shown.select_one("#code-error").text
+        assert (field["value"], field["aria-invalid"]) == (code, "true")
+        assert "code-error" in field["aria-describedby"]
+        assert payments.look_up(session_id).amount_total == 9900
+
+    def test_what_is_free_offers_no_card(self, client, payments, session_id):
+        page = f"/dev/stripe/checkout/{session_id}"
+        press(client, page, f"{page}/promotion", code="FREE100")
+
+        shown = BeautifulSoup(client.get(page).text, "html.parser")
+        buttons = [button.text for button in shown.select("main button")]
+        done = press(client, page, f"{page}/pay")
+
+        assert buttons == ["Complete, with nothing to pay", "Close", "Apply the code"]
+        assert done.status_code == 303
+        assert payments.look_up(session_id).payment == "no_payment_required"
+        assert "There was nothing to pay" in client.get(page).text
+
+    def test_a_code_comes_too_late_for_a_page_that_has_ended(self, client, payments, session_id):
+        payments.pay(session_id)
+
+        late = client.post(
+            f"/dev/stripe/checkout/{session_id}/promotion", data={"csrf_token": token(client), "code": "SAVE20"}
+        )
+
+        assert late.status_code == 409
+        assert "was paid already" in late.text
+
+
+class TestRecovery:
+    def test_an_expired_page_is_opened_again_by_a_button(self, client, payments, session_id):
+        payments.expire(session_id)
+        way = f"/dev/stripe/recover/{session_id}"
+
+        answer = press(client, way, way)
+
+        new = answer.location.rpartition("/")[2]
+        assert answer.status_code == 303
+        assert new != session_id
+        assert payments.checkout(new).recovered_from == session_id
+        assert "Pay $99.00" in client.get(answer.location).text
+
+    def test_looking_at_the_way_opens_nothing(self, client, payments, session_id):
+        payments.expire(session_id)
+
+        client.get(f"/dev/stripe/recover/{session_id}")
+
+        assert payments.count("checkout") == 1
+
+    def test_a_page_that_is_open_leads_there(self, client, payments, session_id):
+        answer = client.get(f"/dev/stripe/recover/{session_id}")
+        refused = client.post(f"/dev/stripe/recover/{session_id}", data={"csrf_token": token(client)})
+
+        assert "This checkout is still open" in answer.text
+        assert refused.status_code == 409
+
+
+class TestPapers:
+    def test_a_receipt_and_an_invoice_are_where_the_facts_say(self, client, payments, session_id):
+        facts = payments.pay(session_id)
+
+        receipt, invoice = client.get(facts.receipt_url), client.get(facts.invoice_url)
+
+        assert receipt.status_code == invoice.status_code == client.get(facts.invoice_pdf_url).status_code == 200
+        for page in (receipt, invoice):
+            assert "$99.00" in page.text
+            assert "Lifetime &lt;access&gt;" in page.text
+            assert page.headers["Cache-Control"] == "no-store"
+
+    def test_there_is_none_of_what_was_not_paid(self, client, payments, session_id):
+        payments.decline(session_id)
+        token = session_id.removeprefix("cs_test_")
+
+        assert client.get(f"/dev/stripe/receipts/ch_{token}").status_code == 404
+        assert client.get(f"/dev/stripe/invoices/in_{token}").status_code == 404
+
+
+class TestPortal:
+    @pytest.fixture
+    def way(self, payments):
+        customer_id = payments.look_up_subscription(subscribed(payments)).customer_id
+        address = payments.open_portal(customer_id, return_url="http://localhost/dashboard")
+        return address.removeprefix("http://localhost")
+
+    def test_it_lists_invoices_and_leads_back(self, client, payments, way):
+        page = BeautifulSoup(client.get(way).text, "html.parser")
+
+        assert len(page.select("main li a[href*='/dev/stripe/invoices/in_']")) == 1
+        assert page.select_one("a.button--primary")["href"] == "http://localhost/dashboard"
+
+    @pytest.mark.parametrize(("when", "status", "ends"), [("now", "canceled", False), ("period-end", "active", True)])
+    def test_a_subscription_is_ended_now_or_with_the_paid_time(self, client, payments, way, when, status, ends):
+        [subscription] = payments.subscriptions()
+
+        answer = press(client, way, f"{way}/subscriptions/{subscription.facts.id}/end", when=when)
+
+        facts = payments.look_up_subscription(subscription.facts.id)
+        assert (answer.status_code, answer.location) == (303, way)
+        assert (facts.status, facts.ends_at is not None) == (status, ends)
+
+    def test_an_end_is_taken_back(self, client, payments, way):
+        [subscription] = payments.subscriptions()
+        payments.cancel_at_period_end(subscription.facts.id)
+
+        press(client, way, f"{way}/subscriptions/{subscription.facts.id}/end", when="keep")
+
+        assert payments.look_up_subscription(subscription.facts.id).ends_at is None
+
+    @pytest.mark.parametrize("when", ["", "reached", "yesterday"])
+    def test_another_word_ends_nothing(self, client, payments, way, when):
+        [subscription] = payments.subscriptions()
+        payments.cancel_at_period_end(subscription.facts.id)
+
+        assert press(client, way, f"{way}/subscriptions/{subscription.facts.id}/end", when=when).status_code == 422
+        assert payments.look_up_subscription(subscription.facts.id).status == "active"
+
+    def test_nobody_ends_what_is_another_customers(self, client, payments, way):
+        [subscription] = payments.subscriptions()
+        stranger = payments.create_customer(CustomerRequest("per_8", "bob@customers.example"), key="customer-8")
+        other = payments.open_portal(stranger, return_url="http://localhost/").removeprefix("http://localhost")
+
+        answer = client.post(
+            f"{other}/subscriptions/{subscription.facts.id}/end", data={"csrf_token": token(client), "when": "now"}
+        )
+
+        assert answer.status_code == 404
+        assert payments.look_up_subscription(subscription.facts.id).status == "active"
+
+
+class TestDesk:
+    def test_it_shows_the_books(self, client, payments, session_id):
+        payments.pay(session_id)
+        payments.give_back(session_id, 900)
+
+        page = BeautifulSoup(client.get("/dev/stripe/").text, "html.parser")
+
+        books = [cell.text.strip() for cell in page.select("section[aria-labelledby=books] dd")]
+        assert books == ["$99.00", "$9.00", "$0.00", "$90.00"]
+        assert client.get("/dev/stripe/state.json").json["books"]["left"] == 9000
+
+    def test_a_refund_is_moved_on(self, client, payments, session_id):
+        payments.pay(session_id)
+        press(client, "/dev/stripe/", f"/dev/stripe/sessions/{session_id}/refund", status="pending")
+        [refund] = payments.look_up(session_id).refunds
+
+        press(client, "/dev/stripe/", f"/dev/stripe/refunds/{refund.id}/move", status="failed")
+
+        assert refund.status == "pending"
+        assert payments.look_up(session_id).refunds[0].status == "failed"
+        assert f"/dev/stripe/refunds/{refund.id}/move" not in client.get("/dev/stripe/").text
+
+    def test_the_stores_next_refund_is_set(self, client, payments):
+        press(client, "/dev/stripe/", "/dev/stripe/refunds/next", status="pending")
+
+        assert payments.store.get("setting", "next-refund") == {"status": "pending"}
+
+    def test_a_dispute_is_opened_and_moved_on(self, client, payments, session_id):
+        intent_id = payments.pay(session_id).intent_id
+        opening = f"/dev/stripe/payments/{intent_id}/dispute"
+        press(client, "/dev/stripe/", opening, status="warning_needs_response", reason="duplicate")
+        [dispute] = payments.look_up(session_id).disputes
+
+        press(client, "/dev/stripe/", f"/dev/stripe/disputes/{dispute.id}/move", status="needs_response")
+
+        assert (dispute.status, dispute.reason) == ("warning_needs_response", "duplicate")
+        assert payments.look_up_dispute(dispute.id).status == "needs_response"
+        assert payments.books().left == 0
+
+    def test_a_subscription_is_renewed_fails_is_given_up_and_paid(self, client, payments):
+        subscription_id = subscribed(payments)
+        desk, here = "/dev/stripe/", f"/dev/stripe/subscriptions/{subscription_id}"
+        press(client, desk, f"{here}/renew", outcome="paid")
+        press(client, desk, f"{here}/renew", outcome="failed")
+        assert payments.look_up_subscription(subscription_id).status == "past_due"
+        press(client, desk, f"{here}/give-up")
+        assert payments.look_up_subscription(subscription_id).status == "unpaid"
+        open_one = payments.look_up_subscription(subscription_id).invoices[-1].id
+
+        press(client, desk, f"/dev/stripe/invoices/{open_one}/pay", outcome="paid")
+
+        assert payments.look_up_subscription(subscription_id).status == "active"
+        assert payments.books().left == 3 * 1900
+
+    def test_a_renewal_is_refunded_and_disputed_beside_its_subscription(self, client, payments):
+        invoice_id = payments.renew(subscribed(payments))
+        intent_id = payments.look_up_invoice(invoice_id).intent_id
+
+        press(client, "/dev/stripe/", f"/dev/stripe/payments/{intent_id}/refund", amount_cents="100")
+        press(client, "/dev/stripe/", f"/dev/stripe/payments/{intent_id}/dispute")
+
+        facts = payments.look_up_invoice(invoice_id)
+        assert (facts.amount_refunded, len(facts.disputes)) == (100, 1)
+
+    @pytest.mark.parametrize(("when", "status"), [("period-end", "active"), ("now", "canceled")])
+    def test_a_subscription_is_ended(self, client, payments, when, status):
+        subscription_id = subscribed(payments)
+        ending = f"/dev/stripe/subscriptions/{subscription_id}/end"
+
+        press(client, "/dev/stripe/", ending, when=when)
+        assert payments.look_up_subscription(subscription_id).status == status
+        if when == "period-end":
+            press(client, "/dev/stripe/", ending, when="reached")
+
+        assert payments.look_up_subscription(subscription_id).status == "canceled"
+        assert ending not in client.get("/dev/stripe/").text
+
+    def test_a_customer_is_changed_and_deleted(self, client, payments, session_id):
+        [customer] = payments.customers()
+        here = f"/dev/stripe/customers/{customer['id']}"
+
+        press(client, "/dev/stripe/", f"{here}/change", email="alice@elsewhere.example")
+        assert press(client, "/dev/stripe/", f"{here}/change", email="nobody").status_code == 422
+        [changed] = payments.customers()
+        press(client, "/dev/stripe/", f"{here}/delete")
+
+        assert changed["email"] == "alice@elsewhere.example"
+        assert payments.customers()[0]["gone"]
+        assert payments.events()[-1].type == "customer.deleted"
+
+    def test_a_price_is_changed(self, client, payments):
+        payments.stock("price_lifetime", name="Lifetime access", amount_cents=9900)
+        here = "/dev/stripe/prices/price_lifetime/change"
+
+        assert press(client, "/dev/stripe/", here, amount_cents="").status_code == 422
+        press(client, "/dev/stripe/", here, amount_cents="4900")
+
+        [product] = payments.products()
+        assert product.prices[0].amount_cents == 4900
+        unknown = client.post(
+            "/dev/stripe/prices/price_x/change", data={"csrf_token": token(client), "amount_cents": 1}
+        )
+        assert unknown.status_code == 404
+
+    @pytest.mark.parametrize("order", ["oldest", "newest", "shuffled"])
+    def test_held_events_are_delivered_in_the_order_chosen(self, client, payments, session_id, order):
+        press(client, "/dev/stripe/", "/dev/stripe/faults", fault=["hold"])
+        payments.pay(session_id)
+
+        press(client, "/dev/stripe/", "/dev/stripe/events/deliver-held", order=order, seed="7")
+
+        assert {event.state for event in payments.events()} == {"delivered"}
+
+    @pytest.mark.parametrize("wrong", [{"order": "any"}, {"order": "shuffled", "seed": "-1"}])
+    def test_an_order_that_is_none_delivers_nothing(self, client, payments, wrong):
+        assert press(client, "/dev/stripe/", "/dev/stripe/events/deliver-held", **wrong).status_code == 422
+
+    def test_every_field_has_a_label_and_every_id_stands_once(self, client, payments, session_id):
+        intent_id = payments.pay(session_id).intent_id
+        payments.give_back(session_id, 100, status="pending")
+        payments.open_dispute(intent_id, "warning_needs_response", 100)
+        payments.renew(subscribed(payments))
+        payments.stock("price_lifetime", name="Lifetime access", amount_cents=9900)
+
+        page = BeautifulSoup(client.get("/dev/stripe/").text, "html.parser")
+
+        ids = [tag["id"] for tag in page.select("[id]")]
+        assert len(ids) == len(set(ids))
+        labelled = {label["for"] for label in page.select("label")}
+        fields = page.select("main select, main input:not([type=hidden])")
+        assert len(fields) > 15
+        assert {field["id"] for field in fields} - labelled == set()
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "payments/pi_x/refund",
+            "payments/pi_x/dispute",
+            "subscriptions/sub_x/renew",
+            "subscriptions/sub_x/give-up",
+            "subscriptions/sub_x/end",
+            "invoices/in_x/pay",
+        ],
+    )
+    def test_what_the_desk_does_not_know_is_not_there(self, client, path):
+        words = {"status": "succeeded", "outcome": "paid", "when": "now"}
+        if path.endswith("dispute"):
+            words["status"] = "needs_response"
+
+        assert client.post(f"/dev/stripe/{path}", data={"csrf_token": token(client)} | words).status_code == 404
+
+
+class TestWhoMayLook:
+    """In staging, where anybody can reach the store."""
+
+    @pytest.fixture
+    def staging(self, house, monkeypatch):
+        house.config["STS"] = SETTINGS.model_copy(update={"app_env": AppEnv.STAGING})
+
+        def as_(email: str | None) -> FlaskClient:
+            person = SimpleNamespace(is_authenticated=email is not None, email=email, is_staff=False)
+            for module in (dev, security):
+                monkeypatch.setattr(module, "current_user", person)
+            return house.test_client()
+
+        return as_
+
+    @pytest.fixture
+    def papers(self, payments, session_id):
+        facts = payments.pay(session_id)
+        expired = opened(payments, "two")
+        payments.expire(expired)
+        portal = payments.open_portal(facts.customer_id, return_url="http://localhost/dashboard")
+        return [
+            facts.receipt_url,
+            facts.invoice_url,
+            portal,
+            f"http://localhost/dev/stripe/recover/{expired}",
+            f"http://localhost/dev/stripe/checkout/{session_id}",
+        ]
+
+    def test_a_buyer_sees_what_is_theirs(self, staging, papers):
+        for address in papers:
+            assert staging("Alice@Customers.example").get(address).status_code == 200, address
+
+    @pytest.mark.parametrize(("who", "answer"), [("bob@customers.example", 403), (None, 401)])
+    def test_nobody_else_does(self, staging, papers, who, answer):
+        for address in papers:
+            assert staging(who).get(address).status_code == answer, address
+
+    def test_the_desk_is_no_buyers(self, staging, papers, session_id):
+        assert staging("alice@customers.example").get("/dev/stripe/").status_code == 403

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from sts_app.billing import inbox, services
+from sts_app.billing import inbox, services, settling
 from sts_app.billing.gateway import Refused, TryLater
 from sts_app.billing.models import Purchase, WebhookEvent
 from sts_app.billing.rules import PurchaseStatus
@@ -18,6 +18,7 @@ from sts_app.core.queue import WakeUp, drop_staged, staged_wake_ups
 from sts_app.provisioning.models import Entitlement
 from tests.builders import (
     count,
+    customer_of,
     event,
     events,
     grants,
@@ -26,6 +27,7 @@ from tests.builders import (
     kinds,
     letters,
     open_page,
+    opened,
     signed,
     work,
 )
@@ -131,7 +133,7 @@ class TestRefunds:
         till.pay(purchase.session_id)
         work("billing", "provisioning")
 
-        till.refund(purchase.session_id)
+        till.give_back(purchase.session_id)
         work("billing", "provisioning")
 
         assert (purchase.status, purchase.refunded_cents) == ("REFUNDED", 9900)
@@ -139,7 +141,7 @@ class TestRefunds:
 
     def test_a_partial_refund_keeps_access(self, purchase, till):
         till.pay(purchase.session_id)
-        till.refund(purchase.session_id, 1000)
+        till.give_back(purchase.session_id, 1000)
 
         work("billing", "provisioning")
 
@@ -148,10 +150,10 @@ class TestRefunds:
 
     def test_partial_refunds_that_reach_the_total_are_a_full_one(self, purchase, till):
         till.pay(purchase.session_id)
-        till.refund(purchase.session_id, 1000)
+        till.give_back(purchase.session_id, 1000)
         work("billing", "provisioning")
 
-        till.refund(purchase.session_id, 8900)
+        till.give_back(purchase.session_id, 8900)
         work("billing", "provisioning")
 
         assert purchase.status == "REFUNDED"
@@ -159,7 +161,7 @@ class TestRefunds:
 
     def test_a_buyer_with_their_money_back_may_buy_again(self, purchase, alice, plan, till):
         till.pay(purchase.session_id)
-        till.refund(purchase.session_id)
+        till.give_back(purchase.session_id)
         work("billing", "provisioning")
 
         second = open_page(alice, plan)
@@ -176,7 +178,7 @@ class TestOrder:
         misbehave(till.store, Fault.HOLD)
         till.decline(purchase.session_id)
         till.pay(purchase.session_id)
-        till.refund(purchase.session_id)
+        till.give_back(purchase.session_id)
 
         till.deliver_held(order=lambda held: sorted(held, key=lambda e: e.id) if order is sorted else order(held))
         work("billing", "provisioning")
@@ -187,7 +189,7 @@ class TestOrder:
     def test_a_refund_that_is_handled_before_the_payment_gives_no_access(self, purchase, till):
         misbehave(till.store, Fault.HOLD)
         till.pay(purchase.session_id)
-        till.refund(purchase.session_id)
+        till.give_back(purchase.session_id)
         [refunded] = [each for each in till.events() if each.type == "charge.refunded"]
         [completed] = [each for each in till.events() if each.type == "checkout.session.completed"]
 
@@ -218,7 +220,12 @@ class TestOrder:
         till.pay(purchase.session_id)
         work("billing")
 
-        assert len(events()) == len({each.external_id for each in events()}) == 3
+        assert sorted(each.type for each in events() if each.type != "customer.created") == [
+            "charge.succeeded",
+            "checkout.session.completed",
+            "invoice.paid",
+            "payment_intent.succeeded",
+        ]
         assert count(Entitlement) == 1
         assert kinds() == ["purchase_confirmation", "admin_new_purchase"]
 
@@ -236,7 +243,7 @@ class TestOrder:
 
 class TestIgnored:
     def test_types_we_do_not_handle_are_stored_and_left(self, till, db):
-        kept = take_in(till, event("customer.created", {"object": "customer", "id": "cus_1"}))
+        kept = take_in(till, event("payout.paid", {"object": "payout", "id": "po_1"}))
 
         assert (kept.state, kept.next_attempt_at, kept.last_reason) == ("ignored", None, "no handler for this type")
 
@@ -250,7 +257,7 @@ class TestIgnored:
         work("billing")
 
         assert handled().state == "ignored"
-        assert handled().last_reason == "about no purchase of ours"
+        assert handled().last_reason == "about nothing of ours"
         assert purchase.status == "PENDING"
 
     def test_a_payment_without_a_checkout_is_ignored(self, till, db):
@@ -259,7 +266,7 @@ class TestIgnored:
 
         work("billing")
 
-        assert (kept.state, kept.last_reason) == ("ignored", "about no purchase of ours")
+        assert (kept.state, kept.last_reason) == ("ignored", "about nothing of ours")
 
 
 class TestTrouble:
@@ -291,7 +298,8 @@ class TestTrouble:
         claimed = in_a_transaction(inbox.claim_next)
         drop_staged()
 
-        inbox.settle(claimed, inbox.Found(trouble=TryLater("503")))
+        claimed.trouble = TryLater("503")
+        claimed.settle()
 
         assert staged_wake_ups() == (WakeUp("billing.work", timedelta(seconds=10)),)
         database.session.commit()
@@ -323,20 +331,22 @@ class TestTrouble:
 
     def test_facts_about_another_purchase_go_to_staff_and_change_nothing(self, purchase, bob, plan, till):
         bobs = open_page(bob, plan)
-        till.pay(bobs.session_id)
-        work("billing")
-        about = {"object": "checkout.session", "id": bobs.session_id, "client_reference_id": purchase.ref}
+        session_id, bobs.session_id = bobs.session_id, None
+        database.session.flush()
+        purchase.session_id = session_id
+        database.session.commit()
 
-        kept = take_in(till, event(about=about, id="evt_odd"))
+        kept = take_in(till, event(about={"object": "checkout.session", "id": session_id}, id="evt_odd"))
         work("billing")
 
-        assert (kept.state, kept.last_reason) == ("stuck", "the checkout belongs to another purchase")
-        assert (purchase.status, purchase.session_id != bobs.session_id) == ("PENDING", True)
+        assert (kept.state, kept.last_reason) == ("stuck", "the payment belongs to another purchase")
+        assert purchase.status == "PENDING"
         assert kinds().count("admin_event_stuck") == 1
 
     def test_a_dead_workers_event_is_taken_again_when_its_lease_is_over(self, app, purchase, till, clock):
         till.pay(purchase.session_id)
-        in_a_transaction(inbox.claim_next)
+        while in_a_transaction(inbox.claim_next) is not None:
+            pass  # a worker took them all and died
         work("billing")
         assert purchase.status == "PENDING"
 
@@ -347,11 +357,13 @@ class TestTrouble:
 
     def test_a_worker_that_comes_back_late_changes_nothing(self, app, purchase, till, clock):
         till.pay(purchase.session_id)
-        late = in_a_transaction(inbox.claim_next)
+        while (late := in_a_transaction(inbox.claim_next)).type != "checkout.session.completed":
+            pass
         clock.shift(timedelta(seconds=app.config["STS"].lease_seconds))
         work("billing")
 
-        in_a_transaction(lambda: inbox.settle(late, inbox.Found(trouble=Refused("no"))))
+        late.trouble = Refused("no")
+        in_a_transaction(late.settle)
 
         assert handled().state == "handled"
         assert handled().tries == 0
@@ -359,11 +371,11 @@ class TestTrouble:
     def test_two_workers_never_take_the_same_event(self, purchase, till):
         till.pay(purchase.session_id)
 
-        first = in_a_transaction(inbox.claim_next)
-        second = in_a_transaction(inbox.claim_next)
+        claimed = []
+        while (each := in_a_transaction(inbox.claim_next)) is not None:
+            claimed.append(each.event_id)
 
-        assert first is not None
-        assert second is None
+        assert len(claimed) == len(set(claimed)) >= 2
 
 
 class TestLookUps:
@@ -380,7 +392,7 @@ class TestLookUps:
 
         assert purchase.status == "COMPLETED"
         assert purchase.next_look_up_at is None
-        assert events() == []
+        assert {each.type for each in events()} == {"customer.created"}
 
     def test_looks_come_1_2_5_15_and_60_minutes_after_checkout_and_then_every_six_hours(self, purchase, till, clock):
         ages = []
@@ -449,14 +461,14 @@ class TestLookUps:
 
 class TestOpenPurchase:
     def test_a_second_click_finds_the_first(self, alice, plan, till):
-        first = services.open_purchase(alice, plan)
-        second = services.open_purchase(alice, plan)
+        first = opened(alice, plan)
+        second = opened(alice, plan)
 
         assert second.id == first.id
         assert count(Purchase) == 1
 
     def test_the_price_asked_is_the_plans(self, alice, plan, till):
-        purchase = services.open_purchase(alice, plan)
+        purchase = opened(alice, plan)
 
         wanted, key = services.checkout_request(purchase)
         assert (wanted.amount_cents, wanted.currency, wanted.customer_email) == (9900, "usd", "alice@customers.example")
@@ -465,35 +477,37 @@ class TestOpenPurchase:
     @pytest.mark.parametrize("status", ["COMPLETED", "PARTIALLY_REFUNDED"])
     @pytest.mark.breaks_invariants
     def test_an_owner_is_refused(self, alice, plan, till, status):
-        services.open_purchase(alice, plan).status = status
+        owned = opened(alice, plan)
+        owned.status, owned.access = status, "stands"
         database.session.flush()
 
         with pytest.raises(services.AlreadyOwner):
-            services.open_purchase(alice, plan)
+            opened(alice, plan)
 
     @pytest.mark.parametrize("status", ["FAILED", "EXPIRED", "REFUNDED"])
     def test_a_closed_purchase_does_not_stand_in_the_way(self, alice, plan, till, status):
-        first = services.open_purchase(alice, plan)
+        first = opened(alice, plan)
         first.status = status
         database.session.flush()
 
-        assert services.open_purchase(alice, plan).id != first.id
+        assert opened(alice, plan).id != first.id
 
     def test_a_plan_that_is_not_sold_is_not_sold(self, alice, plan, till):
         plan.active = False
 
         with pytest.raises(services.SalesClosed):
-            services.open_purchase(alice, plan)
+            opened(alice, plan)
 
     def test_two_people_have_a_purchase_each(self, alice, bob, plan, till):
-        assert services.open_purchase(alice, plan).id != services.open_purchase(bob, plan).id
+        assert opened(alice, plan).id != opened(bob, plan).id
 
     def test_a_page_refused_is_asked_for_anew_under_a_new_key(self, alice, plan, till, clock):
-        purchase = services.open_purchase(alice, plan)
+        purchase = opened(alice, plan)
         _, before = services.checkout_request(purchase)
         clock.shift(timedelta(hours=1))
 
-        services.ask_anew(purchase, alice, plan, because="parameter_invalid")
+        customer_id = customer_of(alice)
+        services.ask_anew(purchase, alice, plan, customer_id=customer_id, because="parameter_invalid")
 
         wanted, after = services.checkout_request(purchase)
         assert after != before
@@ -526,13 +540,14 @@ class TestBrokenHandling:
             raise RuntimeError("a bug")
 
         till.pay(purchase.session_id)
-        monkeypatch.setattr(services, "apply_facts", broken)
+        monkeypatch.setattr(settling, "apply_facts", broken)
 
         for _ in range(6):
             work("billing")
             clock.shift(timedelta(hours=2))
 
-        assert {event.state for event in events()} == {"stuck", "ignored"}
+        states = {event.type: event.state for event in events()}
+        assert states["checkout.session.completed"] == states["payment_intent.succeeded"] == "stuck"
         assert purchase.status == "PENDING"
         assert "admin_event_stuck" in kinds()
 
@@ -585,7 +600,7 @@ class TestRecoveredCheckout:
         till.expire(purchase.session_id)
         work("billing")
 
-        till.refund(recovered.session_id)
+        till.give_back(recovered.session_id)
         work("billing")
 
         assert purchase.status == "REFUNDED"

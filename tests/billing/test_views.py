@@ -24,7 +24,7 @@ from sts_app.provisioning.gateway import TryLater as TVTryLater
 from sts_app.provisioning.models import TradingViewName
 from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import calls
-from tests.builders import by_hand, count, enter, mallory, open_page, through, work
+from tests.builders import by_hand, count, customer_of, enter, mallory, open_page, opened, through, work
 
 pytestmark = pytest.mark.usefixtures("clock")
 TV = simulated_tradingview.Fault
@@ -91,7 +91,7 @@ class TestOnTheWay:
         answer = getattr(buyer, method)("/checkout")
 
         assert answer.location == "/dashboard"
-        assert "You already own lifetime access" in buyer.get("/dashboard").text
+        assert "You have this already" in buyer.get("/dashboard").text
         assert count(Purchase) == 1
 
     @pytest.mark.parametrize("method", ["get", "post"])
@@ -275,7 +275,17 @@ class TestSalesPaused:
 
 
 class TestStripeIsAway:
-    def test_the_buyer_is_asked_to_try_again_and_nothing_is_lost(self, buyer, till):
+    def test_nobody_is_charged_who_could_not_be_made_known(self, buyer, till):
+        misbehave(till.store, Fault.API_DOWN)
+
+        answer = buyer.post("/checkout")
+
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
+        assert "Nothing was charged" in answer.text
+        assert purchases() == []
+
+    def test_the_buyer_is_asked_to_try_again_and_nothing_is_lost(self, buyer, alice, till):
+        customer_of(alice)
         misbehave(till.store, Fault.API_DOWN)
 
         answer = buyer.post("/checkout")
@@ -500,12 +510,12 @@ class TestComingBack:
 
 def test_a_request_is_replayed_as_it_was_stored(alice, plan, till):
     """A key with other parameters is an error at Stripe, so a changed price must not change the call."""
-    purchase = services.open_purchase(alice, plan)
+    purchase = opened(alice, plan)
     before, key = services.checkout_request(purchase)
     plan.price_cents = 19_900
     database.session.flush()
 
-    again, same_key = services.checkout_request(services.open_purchase(alice, plan))
+    again, same_key = services.checkout_request(opened(alice, plan))
 
     assert (again, same_key) == (before, key)
     assert replace(again, amount_cents=19_900) != before

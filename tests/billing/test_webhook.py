@@ -64,7 +64,7 @@ def test_a_type_we_do_not_handle_wakes_nobody(knock, monkeypatch):
     sent = []
     monkeypatch.setattr(queue, "send", lambda connection, wake_up: sent.append(wake_up))
 
-    assert knock(**signed(event("product.updated", {"object": "product", "id": "prod_1"}))).status_code == 200
+    assert knock(**signed(event("payout.paid", {"object": "payout", "id": "po_1"}))).status_code == 200
     assert sent == []
     assert events()[0].state == "ignored"
 

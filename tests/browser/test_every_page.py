@@ -62,6 +62,9 @@ class Guests:
         self.stuck.pay()
         self.stuck.wait_for(lambda: "Action needed" in self.stuck.access().values(), "Action needed", seconds=60)
         Vendor(store.url).behave()
+        # The owner may withdraw, and the stuck one did.
+        self.withdrawing, self.withdrawn = (way_out(guest) for guest in (self.owner, self.stuck))
+        self.stuck.open(self.withdrawn).submit("/withdraw", name="Somebody Stuck")
         self.staff = staff
         (self.grant,) = store.sql("SELECT max(id) FROM grants")[0]
 
@@ -75,6 +78,10 @@ class Guests:
             (self.buyer, self.payment_page),
             (self.buyer, "/dashboard"),
             (self.owner, "/dashboard"),
+            (self.owner, "/pricing"),
+            (self.owner, "/refunds"),
+            (self.owner, self.withdrawing),
+            (self.stuck, self.withdrawn),
             (self.owner, "/admin/"),
             (self.stuck, "/dashboard"),
             (self.staff, "/admin/"),
@@ -82,6 +89,13 @@ class Guests:
             (self.staff, "/admin/access?q=nobody+of+this+name"),
             (self.staff, f"/admin/access/{self.grant}"),
         ]
+
+
+def way_out(guest: Customer) -> str:
+    """Where this customer withdraws from what they bought."""
+    link = guest.open("/dashboard").page.find("a", href=lambda href: href is not None and href.endswith("/withdraw"))
+    assert link is not None
+    return str(link["href"])
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +119,9 @@ def each_page(guests: Guests, open_browser, diary) -> Callable[..., list[str]]:
         found = []
         for guest, path in guests.visits():
             if guest not in pages:
-                pages[guest] = open_browser(guest, **options)
+                # The browser goes on as the one that signed in, so that its sign-in counts as a fresh one.
+                same = {"user_agent": guest.http.headers["User-Agent"]} if guest is not None else {}
+                pages[guest] = open_browser(guest, **options, **same)
             page = pages[guest]
             page.goto(path)
             found += [f"{path}: {what}" for what in look(page)]

@@ -3,13 +3,20 @@ import sqlalchemy as sa
 
 from sts_app.catalog.models import Plan, Strategy, StrategyStatus
 from sts_app.catalog.queries import (
+    all_plans,
+    coverage,
     covered_strategies,
     lifetime_plan,
+    listed_strategies,
+    plan_named,
     plan_on_sale,
+    plans_covering,
+    plans_on_sale,
     strategies_on_sale,
     strategy_by_slug,
+    strategy_for_staff,
 )
-from sts_app.catalog.services import seed_catalog
+from sts_app.catalog.services import create_plan, seed_catalog
 from sts_app.core.errors import NotNow, NotThere
 
 
@@ -62,6 +69,60 @@ def test_a_plan_that_does_not_cover_all_covers_nothing_by_itself(catalog):
     narrow = Plan(slug="narrow", name="Narrow", price_cents=100, covers_all=False)
 
     assert covered_strategies(narrow) == []
+
+
+@pytest.fixture
+def pair(catalog):
+    """A plan with a strategy on sale, a draft, and a retired one on its list."""
+    listed = ("nq-mean-reversion", "nq-trend-rider", "nq-power-hour")
+    return create_plan("pair", name="Pair", price_cents=1900, strategies=listed, actor="user:1")
+
+
+def test_a_plan_with_a_list_covers_what_is_on_it_and_no_draft(pair):
+    assert slugs(covered_strategies(pair)) == ["nq-mean-reversion", "nq-power-hour"]
+    assert slugs(listed_strategies(pair)) == ["nq-trend-rider", "nq-mean-reversion", "nq-power-hour"]
+
+
+def test_a_draft_on_a_list_is_covered_once_it_is_activated(catalog, pair):
+    _become(catalog, "nq-trend-rider", StrategyStatus.ON_SALE)
+
+    assert "nq-trend-rider" in slugs(covered_strategies(pair))
+
+
+@pytest.mark.parametrize(
+    ("slug", "plans"),
+    [
+        ("nq-trend-rider", ["lifetime", "pair"]),
+        ("nq-power-hour", ["lifetime", "pair"]),
+        ("nq-breakout-pro", ["lifetime"]),
+    ],
+)
+def test_a_strategy_is_covered_by_plans_with_and_without_a_list(catalog, pair, slug, plans):
+    assert slugs(catalog.session.scalars(plans_covering(strategy_for_staff(slug)))) == plans
+
+
+def test_coverage_is_what_each_plan_covers(catalog, pair):
+    of_plan = {plan.id: {each.id for each in covered_strategies(plan)} for plan in all_plans()}
+
+    found = {tuple(row) for row in catalog.session.execute(coverage())}
+
+    assert found == {(plan, each) for plan, covered in of_plan.items() for each in covered}
+
+
+def test_plans_on_sale_come_in_the_order_staff_chose(catalog, pair):
+    assert slugs(plans_on_sale()) == ["lifetime"]
+
+    pair.active, lifetime_plan().position = True, 7
+    catalog.session.flush()
+
+    assert slugs(plans_on_sale()) == ["pair", "lifetime"]
+
+
+def test_a_plan_is_found_by_name_on_sale_or_not(pair):
+    assert plan_named("pair") == pair
+    with pytest.raises(NotThere, match="no plan called") as refusal:
+        plan_named("trio")
+    assert refusal.value.sentence == "There is no plan called 'trio'."
 
 
 def test_a_retired_strategy_keeps_its_page(catalog):

@@ -23,6 +23,18 @@ BEHIND_THE_DOOR |= {
     "findings",
     "explain",
     "slo",
+    "account",
+    "comparing_payments",
+    "customers",
+    "ledger",
+    "products",
+    "refunds",
+    "reminders",
+    "reasons",
+    "settling",
+    "subscriptions",
+    "withdrawals",
+    "words",
 }
 ENDS_OF_TRANSACTIONS = {"commit", "rollback", "transaction", "checkpoint"}
 WORDS_OF_THE_WEB = {"request", "session", "current_user", "login_user", "logout_user", "flash", "redirect", "g"}

@@ -55,17 +55,14 @@ _EVENT = (
     "VALUES ('stripe', 'evt_1', 'x', false, :now, '{{}}', 'received', {tries}, 0, {created}, {due})"
 )
 
+_OF_CAROL = "purchase_id = (SELECT id FROM purchase WHERE status = 'REFUNDED')"
+
 CORRUPTIONS = (
     # Money and reasons.
     Corruption(
         "no completed purchase without its entitlement",
         "an entitlement gets another source",
         "UPDATE entitlement SET source = 'gift:' || id WHERE source LIKE 'purchase:%'",
-    ),
-    Corruption(
-        "no completed purchase without its entitlement",
-        "a purchase turns paid by itself",
-        "UPDATE purchase SET id = id + 1000, status = 'PARTIALLY_REFUNDED' WHERE status = 'COMPLETED'",
     ),
     Corruption(
         "no refunded purchase that still entitles",
@@ -80,12 +77,99 @@ CORRUPTIONS = (
     Corruption(
         "no two open purchases of one plan per person",
         "a paid purchase turns into two open ones",
-        "INSERT INTO purchase (ref, user_id, plan_id, amount_cents, currency, checkout_request, checkout_expires_at, "
+        "INSERT INTO purchase (ref, user_id, plan_id, amount_cents, currency, checkout_expires_at, "
         "status, created_at, refunded_cents, "
         "checkout_attempt, look_ups) "
-        "SELECT 'pur_' || n, user_id, plan_id, 9900, 'usd', '{}', :now, 'PENDING', :now, 0, 1, 0 "
-        "FROM purchase, generate_series(1, 2) n WHERE status = 'COMPLETED'",
+        "SELECT 'pur_' || n, user_id, plan_id, 9900, 'usd', :now, 'PENDING', :now, 0, 1, 0 "
+        "FROM purchase, generate_series(1, 2) n WHERE status = 'REFUNDED'",
         ("DROP INDEX uq_purchase_open",),
+    ),
+    Corruption(
+        "no purchase whose status says otherwise than its refunds",
+        "a refund is forgotten",
+        f"DELETE FROM refund WHERE {_OF_CAROL}",
+    ),
+    Corruption(
+        "no purchase whose status says otherwise than its refunds",
+        "a refund fails and nobody restores the purchase",
+        f"UPDATE refund SET state = 'failed' WHERE {_OF_CAROL}",
+    ),
+    Corruption(
+        "no purchase whose status says otherwise than its refunds",
+        "a cent is lost",
+        "UPDATE purchase SET refunded_cents = refunded_cents - 1 WHERE status = 'PARTIALLY_REFUNDED'",
+    ),
+    Corruption(
+        "no purchase whose access says otherwise than its money",
+        "a dispute is lost and access rests only",
+        "UPDATE dispute SET status = 'lost'",
+    ),
+    Corruption(
+        "no purchase whose access says otherwise than its money",
+        "somebody unpaid is to have access",
+        "UPDATE purchase SET status = 'FAILED', refunded_cents = 0 WHERE access = 'suspended'",
+    ),
+    Corruption(
+        "no entitlement that holds against the money of its purchase",
+        "a disputed purchase is resumed by nobody",
+        "UPDATE entitlement SET suspended_at = NULL, suspended_because = NULL WHERE suspended_at IS NOT NULL",
+    ),
+    Corruption(
+        "no entitlement that holds against the money of its purchase",
+        "a dispute was won and access rests still",
+        "UPDATE purchase SET access = 'stands' WHERE access = 'suspended'",
+    ),
+    Corruption(
+        "no entitlement that holds against its subscription",
+        "a subscription ends alone",
+        "UPDATE subscription SET state = 'ended', status = 'canceled'",
+    ),
+    Corruption(
+        "no entitlement that holds against its subscription",
+        "a running subscription gives nothing",
+        "UPDATE entitlement SET source = 'gift:' || id WHERE source LIKE 'subscription:%'",
+    ),
+    Corruption(
+        "no more given back than came in",
+        "a second refund is intended",
+        "INSERT INTO refund (purchase_id, ref, amount_cents, currency, state, reason, asked_by, attempt, tries, "
+        "next_attempt_at, created_at) SELECT id, 'ref_2', 9900, 'usd', 'intended', 'x', 'x', 1, 0, :now, :now "
+        "FROM purchase WHERE status = 'REFUNDED'",
+    ),
+    Corruption(
+        "no refund of a purchase that brought no money",
+        "a refund in another currency",
+        f"UPDATE refund SET currency = 'eur' WHERE {_OF_CAROL}",
+    ),
+    Corruption(
+        "no intended refund without the time at which it is sent",
+        "an intended refund is never sent",
+        f"UPDATE refund SET state = 'intended', next_attempt_at = NULL WHERE {_OF_CAROL}",
+    ),
+    Corruption(
+        "no refund that nobody asked for, and none of ours without a reason",
+        "nobody says why",
+        f"UPDATE refund SET reason = NULL WHERE {_OF_CAROL}",
+    ),
+    Corruption(
+        "no payment without the time at which it came",
+        "a payment loses its time",
+        "UPDATE purchase SET paid_at = NULL WHERE status = 'REFUNDED'",
+    ),
+    Corruption(
+        "no purchase without what its buyer agreed to",
+        "a consent is lost",
+        "DELETE FROM consent WHERE purchase_id = (SELECT max(purchase_id) FROM consent)",
+    ),
+    Corruption(
+        "no due refund, evidence or subscription older than five minutes",
+        "a refund waits for nobody",
+        f"UPDATE refund SET state = 'intended', next_attempt_at = :long_ago WHERE {_OF_CAROL}",
+    ),
+    Corruption(
+        "no due refund, evidence or subscription older than five minutes",
+        "a subscription is looked at by nobody",
+        "UPDATE subscription SET next_look_up_at = :long_ago",
     ),
     # What should stand, and what does.
     Corruption(_NO_ROW, "a pair changes its script", f"UPDATE grants SET script_id = 'PUB;x' WHERE {first('anna')}"),
@@ -95,6 +179,17 @@ CORRUPTIONS = (
         _NO_ROW,
         "a strategy goes on sale and no sweep comes",
         "UPDATE strategy SET script_id = 'PUB;another', updated_at = :days_ago WHERE slug = 'nq-power-hour'",
+    ),
+    Corruption(
+        _NO_ROW,
+        "a plan with a list covers more and no sweep comes",
+        "WITH aged AS (UPDATE strategy SET updated_at = :days_ago WHERE slug = 'nq-power-hour' RETURNING id), "
+        "plan AS (INSERT INTO plan (slug, name, price_cents, currency, covers_all, active, position, created_at) "
+        "VALUES ('listed', 'Listed', 1, 'usd', false, false, 1, :now) RETURNING id), "
+        "covers AS (INSERT INTO plan_strategy (plan_id, strategy_id, created_at) "
+        "SELECT plan.id, aged.id, :now FROM plan, aged) "
+        "INSERT INTO entitlement (user_id, plan_id, source, starts_at, created_at) "
+        "SELECT carol.id, plan.id, 'gift:carol', :now, :now FROM plan, users carol WHERE carol.email LIKE 'carol@%'",
     ),
     Corruption(_STILL, "a pair is tried no more", f"UPDATE grants SET next_attempt_at = NULL WHERE {first('bobby2')}"),
     Corruption(_STILL, "a wanted pair is taken for gone", f"UPDATE grants SET state = 'absent' WHERE {first('anna')}"),
@@ -129,6 +224,12 @@ CORRUPTIONS = (
     Corruption(_ENDED, "an entitlement is ended alone", "UPDATE entitlement SET ends_at = :now, ended_because = 'x'"),
     Corruption(_ENDED, "an end came long ago", "UPDATE entitlement SET ends_at = :long_ago WHERE source = 'gift:bob'"),
     Corruption(_ENDED, "a suspension is written alone", "UPDATE entitlement SET suspended_at = :now"),
+    Corruption(
+        _ENDED,
+        "a plan covers less and no sweep comes",
+        "WITH aged AS (UPDATE strategy SET updated_at = :days_ago RETURNING id) "
+        "UPDATE plan SET covers_all = false WHERE EXISTS (SELECT 1 FROM aged)",
+    ),
     Corruption(_ENDED, "a refunded pair is wanted again", f"UPDATE grants SET wanted = true WHERE {first('carol')}"),
     Corruption(
         _ENDED,

@@ -12,6 +12,8 @@ from flask_limiter import RequestLimit
 from flask_limiter.util import get_qualified_name
 from flask_login import AnonymousUserMixin
 
+from sts_app.catalog.models import Mode, Plan
+from sts_app.core.db import db as database
 from sts_app.core.errors import Act, SlowDown
 from sts_app.core.security import limiter
 from sts_app.pages.dashboard import poll_after, reload_after, who_presses
@@ -22,12 +24,15 @@ from tests.builders import (
     NOON,
     alice,
     bob,
+    cashier,
     enter,
     entitled,
     grants,
     in_a_transaction,
     lifetime,
     named,
+    open_page,
+    rings,
     stopped_clock,
     work,
 )
@@ -180,6 +185,167 @@ class TestTheRows:
 
         assert "We do not know your TradingView name" in page.main.text
         assert page.main.find("a", href="/onboarding", string=lambda text: "Enter your TradingView name" in text)
+
+
+class TestPurchases:
+    """What became of the money, and what can be done about it."""
+
+    @pytest.fixture
+    def till(self, app, vendor):
+        return cashier(rings(app.test_client()))
+
+    @pytest.fixture
+    def buyer(self, client, till):
+        user = named(alice(), "Anna")
+        enter(client, user)
+        return user
+
+    @pytest.fixture
+    def bought(self, buyer, till):
+        return self.buy(till, buyer, lifetime())
+
+    @pytest.fixture
+    def monthly(self, db):
+        made = monthly_plan()
+        db.session.flush()
+        return made
+
+    def buy(self, till, user, plan):
+        purchase = open_page(user, plan)
+        till.pay(purchase.session_id)
+        work()
+        return purchase
+
+    def section(self, client, name="purchases"):
+        return page_of(client).find("section", {"aria-labelledby": f"{name}-title"})
+
+    def test_a_paid_one_has_a_receipt_an_invoice_and_the_way_out_of_it(self, client, bought):
+        links = {link["href"]: text_of(link) for link in self.section(client).find_all("a")}
+
+        assert links == {
+            f"/purchases/{bought.ref}/receipt": f"Receipt of purchase {bought.ref}",
+            f"/purchases/{bought.ref}/invoice": f"Invoice of purchase {bought.ref}",
+            f"/purchases/{bought.ref}/withdraw": f"Withdraw from contract here, purchase {bought.ref}",
+        }
+
+    def test_what_was_not_paid_has_none_of_them(self, client, buyer, till):
+        open_page(buyer, lifetime())
+
+        section = self.section(client)
+        assert [link["href"] for link in section.find_all("a")] == ["/checkout"]
+        assert not section.find("form")
+
+    def test_the_way_out_is_shown_for_the_fourteen_days_of_the_law(self, client, buyer, bought, clock):
+        clock.shift(timedelta(days=14))
+        enter(client, buyer)
+
+        assert "Withdraw from contract here" not in self.section(client).text
+        assert "Receipt" in self.section(client).text
+
+    def test_a_withdrawal_shows_how_it_stands(self, client, buyer, bought):
+        client.post(f"/purchases/{bought.ref}/withdraw", data={"name": "Alice"})
+
+        section = self.section(client)
+        assert "You withdrew on 21 Nov 2026, 12:00 UTC. Our staff look at it" in text_of(section)
+        assert "Withdraw from contract here" not in section.text
+        assert section.find("a", href=f"/purchases/{bought.ref}/withdraw")
+
+    def test_a_refund_shows_where_it_is_and_what_it_means(self, client, bought, till):
+        till.give_back(bought.session_id, 2000, status="pending")
+        work()
+        assert "A refund of $20.00 is on its way." in text_of(self.section(client))
+        assert "Your access goes on." in text_of(self.section(client))
+
+        till.give_back(bought.session_id, 7900)
+        work()
+        assert "A refund of $79.00 was paid out." in text_of(self.section(client))
+        assert "This purchase gives no access any more." in text_of(self.section(client))
+
+    def test_a_dispute_shows_what_it_means(self, client, bought, till):
+        till.open_dispute(bought.session_id)
+        work()
+
+        said = text_of(self.section(client))
+        assert "Your bank told us that this payment is disputed." in said
+        assert "Your access is suspended until the bank has decided" in said
+
+    def test_a_second_payment_can_be_had_back_by_a_press(self, client, buyer, till):
+        first = open_page(buyer, lifetime())
+        till.expire(first.session_id)
+        work("billing")
+        second = open_page(buyer, lifetime())
+        for session_id in (till.recover(first.session_id), second.session_id):
+            till.pay(session_id)
+            work()
+        [form] = self.section(client).find_all("form", action=lambda action: action.endswith("/have-back"))
+
+        assert form["action"] == f"/purchases/{second.ref}/have-back"
+        assert text_of(form.button) == "Have it back"
+        client.post(form["action"])
+        assert not self.section(client).find("form", action=form["action"])
+        assert "A refund of $99.00 is being sent to your bank." in text_of(self.section(client))
+
+    def test_stripes_page_is_offered_to_buyers_alone(self, app, client, bought):
+        visitor = app.test_client()
+        enter(visitor, bob())
+
+        assert self.section(client).find("form", action="/billing/portal")
+        assert not page_of(visitor).find("form", action="/billing/portal")
+
+    def test_who_left_the_page_of_another_plan_goes_on_with_that_one(self, client, buyer, till, monthly):
+        open_page(buyer, monthly)
+
+        links = [link["href"] for link in page_of(client).main.find_all("a") if "Go on paying" in link.text]
+        assert links == ["/checkout?plan=monthly"] * 2
+
+    def test_who_has_no_subscription_sees_nothing_of_subscriptions(self, client, bought):
+        assert self.section(client, "subscriptions") is None
+
+    def test_a_subscription_says_when_it_renews_and_leads_to_where_it_is_ended(self, client, buyer, till, monthly):
+        self.buy(till, buyer, monthly)
+
+        section = self.section(client, "subscriptions")
+        assert "Monthly access Running It renews on 21 Dec 2026, 12:00 UTC: $19.00 every month." in text_of(section)
+        assert text_of(section.find("form", action="/billing/portal").button) == "Manage the subscription"
+
+    def test_a_subscriber_reads_the_price_that_they_pay_and_not_that_of_today(self, client, buyer, till, monthly):
+        self.buy(till, buyer, monthly)
+        monthly.price_cents = 2900
+
+        assert "$19.00 every month" in text_of(self.section(client, "subscriptions"))
+
+    def test_a_subscription_that_is_to_end_says_when(self, client, buyer, till, monthly):
+        self.buy(till, buyer, monthly)
+        till.cancel_at_period_end(till.subscriptions()[0].facts.id)
+        work()
+
+        said = text_of(self.section(client, "subscriptions"))
+        assert "It ends on 21 Dec 2026, 12:00 UTC, with your access, and is not charged again." in said
+
+    def test_a_renewal_that_failed_says_until_when_access_goes_on(self, client, buyer, till, monthly):
+        self.buy(till, buyer, monthly)
+        till.renew(till.subscriptions()[0].facts.id, succeeded=False)
+        work()
+
+        section = self.section(client, "subscriptions")
+        assert "Renewal failed" in section.text
+        assert "Your access goes on until 28 Nov 2026, 12:00 UTC." in text_of(section)
+
+
+def monthly_plan() -> Plan:
+    """A plan besides the lifetime plan, covering the same."""
+    made = Plan(
+        slug="monthly",
+        name="Monthly access",
+        price_cents=1900,
+        stripe_price_id="price_monthly",
+        mode=Mode.SUBSCRIPTION,
+        interval="month",
+        covers_all=True,
+        position=1,
+    )
+    database.session.add(made)
+    return made
 
 
 class TestRecheck:

@@ -1,12 +1,18 @@
 import re
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 import pytest
+import sqlalchemy as sa
 from bs4 import BeautifulSoup
 
+from sts_app.billing.queries import purchases_of
+from sts_app.catalog.models import Mode, Plan, PlanStrategy
+from sts_app.catalog.queries import plan_on_sale, strategy_by_slug
 from sts_app.catalog.services import seed_catalog
 from sts_app.provisioning.control import set_switch
 from sts_app.provisioning.rules import Switch
+from tests import builders
 
 PUBLIC = (
     "/",
@@ -182,3 +188,148 @@ def test_the_patterns_show_every_access_state(visitor):
 
     for state in ("Pending", "Active", "Action needed", "Suspended", "Failed", "Revoking", "Revoked"):
         assert state in page
+
+
+class TestFurtherPlans:
+    @pytest.fixture
+    def monthly(self, visitor, db):
+        made = Plan(
+            slug="monthly",
+            name="Monthly access",
+            price_cents=1900,
+            stripe_price_id="price_monthly",
+            mode=Mode.SUBSCRIPTION,
+            interval="month",
+            covers_all=True,
+            position=2,
+        )
+        db.session.add(made)
+        db.session.flush()
+        return made
+
+    @pytest.fixture
+    def pair(self, visitor, db):
+        """Two strategies, paid once."""
+        made = Plan(slug="pair", name="The pair", price_cents=4900, stripe_price_id="price_pair", position=1)
+        db.session.add(made)
+        db.session.flush()
+        for slug in ("nq-trend-rider", "nq-power-hour"):
+            db.session.add(PlanStrategy(plan_id=made.id, strategy_id=strategy_by_slug(slug).id))
+        db.session.flush()
+        return made
+
+    def cards(self, page):
+        return {card.h3.text: " ".join(card.text.split()) for card in page.select(".plan-card")}
+
+    def test_a_store_with_one_plan_shows_no_cards(self, soup):
+        page = soup("/pricing")
+
+        assert self.cards(page) == {}
+        assert page.h1.text == "One price, everything included"
+
+    def test_each_stands_below_lifetime_access_in_order_with_price_and_button(self, soup, monthly, pair):
+        page = soup("/pricing")
+
+        assert list(self.cards(page)) == ["The pair", "Monthly access"]
+        assert "$49.00 once, USD" in self.cards(page)["The pair"]
+        assert "$19.00 every month, USD" in self.cards(page)["Monthly access"]
+        assert [card.find("a", class_="button")["href"] for card in page.select(".plan-card")] == [
+            "/checkout?plan=pair",
+            "/checkout?plan=monthly",
+        ]
+        assert page.find("form", action="/checkout")
+
+    def test_each_says_what_it_covers(self, soup, monthly, pair):
+        cards = self.cards(soup("/pricing"))
+
+        assert "NQ Trend Rider NQ Power Hour" in cards["The pair"]
+        assert "All strategies of the catalog" in cards["Monthly access"]
+        assert "Renews by itself until you end it" in cards["Monthly access"]
+        assert "Renews" not in cards["The pair"]
+
+    def test_the_page_does_not_say_that_there_is_no_subscription(self, soup, monthly):
+        page = soup("/pricing")
+
+        assert "No tiers, no subscription" not in page.text
+        assert "No subscription" not in page.find("meta", {"name": "description"})["content"]
+
+    def test_what_is_not_on_sale_is_not_shown(self, soup, monthly):
+        monthly.active = False
+
+        assert self.cards(soup("/pricing")) == {}
+
+    def test_while_sales_are_paused_no_card_has_a_button(self, soup, db, monthly):
+        set_switch(Switch.DISABLED, actor="user:1", because="test")
+        db.session.commit()
+
+        assert not soup("/pricing").select_one(".plan-card .button")
+
+    def test_without_lifetime_access_the_others_are_sold_with_the_notices_before_them(self, soup, db, monthly):
+        db.session.execute(sa.update(Plan).where(Plan.slug == "lifetime").values(active=False))
+        page = soup("/pricing").main
+
+        assert "Nothing can be bought" not in page.text
+        assert page.text.index("CFTC rule 4.41") < page.text.index("Subscribe for")
+
+    def test_a_subscriber_sees_what_they_have(self, app, visitor, soup, monthly):
+        buyer = self.buyer(app, visitor, monthly)
+        card = self.cards(soup("/pricing"))["Monthly access"]
+
+        assert buyer
+        assert "You have this It renews on 21 Dec 2026, 12:00 UTC: $19.00 every month." in card
+        assert "Subscribe" not in card
+
+    def test_who_holds_everything_for_good_is_sold_nothing_further(self, app, visitor, soup, monthly, pair):
+        self.buyer(app, visitor, plan_on_sale())
+        cards = self.cards(soup("/pricing"))
+
+        assert all("Your lifetime access includes this." in card for card in cards.values())
+        assert not any("for $" in card for card in cards.values())
+
+    @pytest.fixture(autouse=True)
+    def clock(self):
+        with builders.stopped_clock() as traveller:
+            yield traveller
+
+    def buyer(self, app, visitor, plan):
+        builders.vendor()
+        till = builders.cashier(builders.rings(app.test_client()))
+        user = builders.named(builders.alice(), "Anna")
+        till.pay(builders.open_page(user, plan).session_id)
+        builders.work()
+        builders.enter(visitor, user)
+        return user
+
+
+class TestWithdrawing:
+    @pytest.fixture(autouse=True)
+    def clock(self):
+        with builders.stopped_clock() as traveller:
+            yield traveller
+
+    def test_the_page_of_refunds_tells_a_stranger_where_it_is_and_how_to_get_there(self, soup):
+        page = soup("/refunds").main
+
+        assert "Withdraw from contract here" in page.text
+        assert "Confirm withdrawal" in page.text
+        assert page.find("a", href="/sign-in?next=/refunds")
+
+    @pytest.mark.parametrize("days", [1, 40])
+    def test_every_paid_purchase_can_be_withdrawn_from_there(self, app, visitor, soup, clock, days):
+        user = TestFurtherPlans().buyer(app, visitor, plan_on_sale())
+        [bought] = purchases_of(user.id)
+        clock.shift(timedelta(days=days))
+        builders.enter(visitor, user)
+
+        link = soup("/refunds").main.find("a", href=f"/purchases/{bought.ref}/withdraw")
+        assert link.text == f"Withdraw from contract here for purchase {bought.ref}"
+
+    def test_who_bought_nothing_is_told_so(self, visitor, soup):
+        builders.enter(visitor, builders.bob())
+
+        assert "You have no paid purchase to withdraw from." in soup("/refunds").main.text
+
+    def test_the_answer_about_refunds_says_where_it_is(self, soup):
+        answer = soup("/faq").find(id="refunds")
+
+        assert "Withdraw from contract here" in answer.text

@@ -98,6 +98,25 @@ class TestVerdict:
         assert going.startswith(f"Anna is to lose NQ Momentum Alpha {ended}, and is not read as absent yet: ")
         assert first_of(owner)[0].verdict == f"Nobody here is to have NQ Momentum Alpha {ended}, and nothing stands."
 
+    def test_of_what_was_ended_and_counts_again_says_nothing_of_the_end(self, owner):
+        in_a_transaction(lambda: services.end_entitlement("purchase:1", because="it was refunded", actor="system"))
+        work("provisioning")
+        in_a_transaction(lambda: services.reinstate("purchase:1", because="the refund failed", actor="system"))
+        coming = first_of(owner)[0].verdict
+        work("provisioning")
+
+        told = explain.explain(owner.id)
+        assert coming.startswith(
+            "Anna is to have NQ Momentum Alpha because of purchase:1, and has it not as wanted yet"
+        )
+        assert told.strategies[0].verdict == (
+            "Anna has NQ Momentum Alpha because of purchase:1: read back on 21 Nov 2026, 12:00 UTC."
+        )
+        assert [each.words for each in told.reasons] == ["holds since 21 Nov 2026, 12:00 UTC"]
+        [seen, *_] = explain.as_customer_sees(owner.id, time_source.now())
+        assert seen.words == "TradingView shows this strategy on your account."
+        assert "Your access counted again: it was to be given to Anna." in [line.words for line in seen.history]
+
     def test_of_a_person_without_a_name(self, bob, plan):
         entitled(bob, plan, "gift:2")
         told = explain.explain(bob.id)

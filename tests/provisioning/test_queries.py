@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sts_app.catalog.models import FormerScript, Plan, Strategy
+from sts_app.catalog.models import FormerScript, Plan, PlanStrategy, Strategy
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.ops import invariants
-from sts_app.provisioning import queries
+from sts_app.provisioning import picture, queries
 from sts_app.provisioning.models import Entitlement, Grant, TradingViewName
 from sts_app.provisioning.rules import GrantState, wanted_pairs
 from tests.builders import entitled, grants, named, person, strategy, work
@@ -34,7 +34,9 @@ people_st = st.lists(
     ),
     max_size=3,
 )
-plans_st = st.tuples(st.booleans(), st.booleans())
+# Each plan: whether it covers all, and which strategies stand on its list.
+plan_st = st.tuples(st.booleans(), st.sets(st.integers(0, 2)))
+plans_st = st.tuples(plan_st, plan_st)
 # Each strategy by its status and how many scripts it had before.
 strategies_st = st.lists(st.tuples(st.sampled_from(["draft", "on_sale", "retired"]), st.integers(0, 2)), max_size=3)
 # What stands of the pairs there could be, in their order: nothing, or a state and whether it is wanted.
@@ -66,6 +68,10 @@ def test_sql_and_the_pure_function_want_the_same(db, people, covers, strategies,
             targets_by_rule |= {(pair.name_key, pair.script_id) for pair in targets}
         held = {(grant.name_key, grant.script_id) for grant in grants() if grant.wanted}
 
+        in_use = {script.script_id for script in queries.grantable_scripts()}
+        held_or_in_motion = {grant.script_id for grant in grants() if grant.wanted or grant.state != GrantState.ABSENT}
+
+        assert picture.scripts_in_use() == in_use | held_or_in_motion
         assert set(map(tuple, db.session.execute(queries.wanted_now(now)))) == by_rule
         assert set(map(tuple, db.session.execute(sa.text(invariants.WANTED), {"now": now}))) == targets_by_rule
         assert set(queries.people_out_of_step(now)) == {
@@ -80,10 +86,14 @@ def test_sql_and_the_pure_function_want_the_same(db, people, covers, strategies,
 
 def _build(people, covers, strategies):
     now = time_source.now()
-    plans = [Plan(slug=f"plan-{n}", name="Plan", price_cents=1, covers_all=all_) for n, all_ in enumerate(covers)]
+    plans = [Plan(slug=f"plan-{n}", name="Plan", price_cents=1, covers_all=all_) for n, (all_, _) in enumerate(covers)]
     database.session.add_all(plans)
+    database.session.flush()
     for number, (status, former) in enumerate(strategies):
         made = strategy(f"s-{number}", status=status)
+        for plan, (_, listed) in zip(plans, covers, strict=True):
+            if number in listed:
+                database.session.add(PlanStrategy(plan_id=plan.id, strategy_id=made.id))
         for which in range(former):
             database.session.add(FormerScript(strategy_id=made.id, script_id=f"PUB;s-{number}-former-{which}"))
     users = []

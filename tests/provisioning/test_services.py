@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
 import sqlalchemy as sa
 
 from sts_app.audit.models import AuditLog
@@ -158,6 +159,136 @@ class TestEndEntitlement:
         look_over()
         work("provisioning")
         assert len(holders()) == 6
+
+
+class TestReinstate:
+    BACK = {"because": "the refund failed", "actor": "system"}
+
+    def test_what_was_ended_counts_again_and_access_comes_back(self, alice, plan, vendor):
+        entitled(alice, plan, "purchase:1")
+        work("provisioning")
+        services.end_entitlement("purchase:1", because="it was refunded", actor="system")
+        work("provisioning")
+        assert holders() == set()
+
+        assert services.reinstate("purchase:1", **self.BACK)
+        work("provisioning")
+
+        [reason] = queries.entitlements_of(alice.id)
+        assert (reason.ends_at, reason.ended_because) == (None, None)
+        assert states() == {"verified"}
+        assert kinds() == ["access_granted"]
+
+    def test_twice_is_once(self, alice, plan, vendor):
+        entitled(alice, plan)
+        services.end_entitlement("gift:1", because="refund", actor="system")
+
+        assert services.reinstate("gift:1", **self.BACK)
+        drop_staged()
+
+        assert not services.reinstate("gift:1", **self.BACK)
+        assert staged_wake_ups() == ()
+
+    def test_what_nobody_ended_is_left_alone(self, alice, bob, plan, vendor, clock):
+        entitled(alice, plan)
+        ends_at = time_source.now() + timedelta(days=1)
+        services.gift(bob, plan, reason="a month", ends_at=ends_at, actor="user:7")
+        [by_date] = queries.entitlements_of(bob.id)
+        clock.shift(timedelta(days=2))
+
+        assert [services.reinstate(each, **self.BACK) for each in ("gift:1", by_date.source, "gift:404")] == [False] * 3
+
+        assert by_date.ends_at == ends_at
+        look_over()
+
+    def test_a_suspension_stays(self, alice, plan, vendor):
+        entitled(alice, plan)
+        services.suspend("gift:1", because="a dispute", actor="system")
+        services.end_entitlement("gift:1", because="refund", actor="system")
+
+        assert services.reinstate("gift:1", **self.BACK)
+
+        assert not any(grant.wanted for grant in grants())
+
+    def test_leaves_an_audit_line_with_what_had_ended_it(self, alice, plan, vendor):
+        entitled(alice, plan)
+        services.end_entitlement("gift:1", because="refund", actor="system")
+        services.reinstate("gift:1", **self.BACK)
+
+        line = database.session.scalars(sa.select(AuditLog).where(AuditLog.action == "provisioning.reinstated")).one()
+        assert (line.actor, line.subject) == ("system", f"user:{alice.id}")
+        assert line.details == {"source": "gift:1", "because": "the refund failed", "ended_because": "refund"}
+
+
+class TestSetEnd:
+    PAID = {"because": "the subscription was paid", "actor": "system"}
+
+    def test_an_end_that_lies_ahead_keeps_access_until_it_comes(self, alice, plan, vendor, clock):
+        entitled(alice, plan)
+        work("provisioning")
+
+        assert services.set_end("gift:1", ends_at=time_source.now() + timedelta(days=30), **self.PAID)
+        assert (states(), look_over()) == ({"verified"}, 0)
+
+        clock.shift(timedelta(days=30))
+        look_over()
+        work("provisioning")
+        assert holders() == set()
+
+    def test_an_end_that_has_come_ends_access_at_once(self, alice, plan, vendor):
+        entitled(alice, plan)
+        work("provisioning")
+
+        services.set_end("gift:1", ends_at=time_source.now(), **self.PAID)
+
+        assert states() == {"revoking"}
+        [job, *_] = database.session.scalars(sa.select(ProvisioningJob).order_by(ProvisioningJob.id.desc()))
+        assert job.trigger == "ended"
+
+    @pytest.mark.parametrize("later", [None, timedelta(days=30)])
+    def test_what_ended_by_its_date_comes_back_with_a_later_one_or_none(self, alice, plan, vendor, clock, later):
+        entitled(alice, plan).ends_at = time_source.now() + timedelta(days=1)
+        work("provisioning")
+        clock.shift(timedelta(days=2))
+        look_over()
+        work("provisioning")
+        assert states() == {"absent"}
+
+        ends_at = time_source.now() + later if later else None
+        assert services.set_end("gift:1", ends_at=ends_at, **self.PAID)
+        work("provisioning")
+
+        assert states() == {"verified"}
+
+    def test_the_end_it_has_is_no_change(self, alice, plan, vendor):
+        entitled(alice, plan)
+        ends_at = time_source.now() + timedelta(days=1)
+
+        assert not services.set_end("gift:1", ends_at=None, **self.PAID)
+        assert services.set_end("gift:1", ends_at=ends_at, **self.PAID)
+        assert not services.set_end("gift:1", ends_at=ends_at, **self.PAID)
+        assert not services.set_end("gift:404", ends_at=ends_at, **self.PAID)
+
+    def test_what_somebody_ended_no_date_gives_back(self, alice, plan, vendor):
+        entitled(alice, plan)
+        services.end_entitlement("gift:1", because="refund", actor="system")
+
+        assert not services.set_end("gift:1", ends_at=None, **self.PAID)
+
+        assert not any(grant.wanted for grant in grants())
+
+    def test_leaves_an_audit_line_with_both_ends(self, alice, plan, vendor):
+        entitled(alice, plan)
+        ends_at = time_source.now() + timedelta(days=1)
+        services.set_end("gift:1", ends_at=ends_at, **self.PAID)
+
+        line = database.session.scalars(sa.select(AuditLog).where(AuditLog.action == "provisioning.end_set")).one()
+        assert line.details == {
+            "source": "gift:1",
+            "because": "the subscription was paid",
+            "before": None,
+            "after": ends_at.isoformat(),
+        }
 
 
 class TestKeepInStep:

@@ -29,7 +29,7 @@ from sts_app.provisioning.rules import GrantState, Outcome, Pair, Priority
 from sts_app.provisioning.simulated import Fault, calls, misbehave
 from sts_app.settings import load
 from tests.builders import alice as alice_of
-from tests.builders import entitled, grants, holders, kinds, look_over, named, person, strategy, work
+from tests.builders import entitled, grants, holders, kinds, look_over, named, opened, person, strategy, work
 from tests.world import ENV
 
 OWNERS = 120
@@ -384,9 +384,9 @@ class Rival(threading.Thread):
         return self.result
 
 
-def entitle(user_id: int, source: str = "gift:1") -> Any:
-    plan = catalog_queries.lifetime_plan()
-    return provisioning.entitle(user_id, plan, source=source, paid_at=time_source.now(), actor="system") is not None
+def entitle(user_id: int, source: str = "gift:1", plan: str = "lifetime") -> Any:
+    bought = catalog_queries.plan_named(plan)
+    return provisioning.entitle(user_id, bought, source=source, paid_at=time_source.now(), actor="system") is not None
 
 
 def scripts_wanted(name: str) -> set[str]:
@@ -459,6 +459,62 @@ class TestRaces:
         assert "PUB;second" in scripts_wanted("anna")
         assert SEVENTH not in scripts_wanted("anna")
 
+    @pytest.fixture
+    def single(self, house, seventh) -> str:
+        """A plan that covers the seventh alone, a draft yet."""
+        with transaction():
+            given = {"name": "Single", "price_cents": 100, "strategies": ["nq-seventh"]}
+            return catalog.create_plan("single", **given, actor="system").slug
+
+    def test_an_activation_waits_for_a_purchase_of_a_plan_that_lists_the_strategy(self, house, anna, seventh, single):
+        with transaction():
+            entitle(anna, plan=single)
+            activation = Rival(house, lambda: catalog.activate(seventh, "system"))
+            activation.waits()
+        assert activation.ends() is True
+        assert scripts_wanted("anna") == set()
+
+        assert sweep() == 1
+
+        assert scripts_wanted("anna") == {SEVENTH}
+
+    @pytest.mark.parametrize("order", ["cover first", "activation first"])
+    def test_a_purchase_misses_nothing_of_a_strategy_that_is_listed_and_activated_at_once(
+        self, house, anna, seventh, single, order
+    ):
+        """Whoever comes second knows the plan whose holders the strategy concerns."""
+        with transaction():
+            eighth = strategy("nq-eighth").id
+
+        def cover() -> bool:
+            found = catalog_queries.plan_named(single), catalog_queries.strategy_for_staff("nq-eighth")
+            return catalog.cover(*found, actor="system")
+
+        def activate() -> bool:
+            return catalog.activate(eighth, "system")
+
+        mine, other = (cover, activate) if order == "cover first" else (activate, cover)
+        with transaction():
+            mine()
+            rival = Rival(house, other)
+            rival.waits()
+        assert rival.ends() is True
+        assert Rival(house, lambda: entitle(anna, plan=single)).ends() is True
+
+        assert scripts_wanted("anna") == {"PUB;nq-eighth"}
+        assert sweep() == 0
+
+    def test_a_purchase_waits_for_a_list_that_grows_and_has_the_strategy_at_once(self, house, anna, single):
+        with transaction():
+            found = catalog_queries.plan_named(single), catalog_queries.strategy_for_staff("nq-power-hour")
+            catalog.cover(*found, actor="system")
+            purchase = Rival(house, lambda: entitle(anna, plan=single))
+            purchase.waits()
+        assert purchase.ends() is True
+
+        assert scripts_wanted("anna") == {"PUB;nq_power_hour_005"}
+        assert sweep() == 0
+
     def test_two_who_activate_at_once_are_one_activation(self, house, anna, seventh):
         with transaction():
             assert catalog.activate(seventh, "user:1")
@@ -511,13 +567,12 @@ class TestRaces:
             assert control.open_incident() is not None
 
     def test_a_checkout_need_not_wait_for_an_activation(self, house, anna, seventh):
-        from sts_app.billing.services import open_purchase
 
         with transaction():
             catalog.activate(seventh, "system")
             checkout = Rival(
                 house,
-                lambda: open_purchase(database.session.get_one(User, anna), catalog_queries.lifetime_plan()).status,
+                lambda: opened(database.session.get_one(User, anna), catalog_queries.lifetime_plan()).status,
             )
             assert checkout.ends() == "PENDING"
 

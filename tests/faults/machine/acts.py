@@ -267,7 +267,7 @@ def refund(m: Machine, person: int) -> bool:
     for source, (number, session_id) in m.sessions.items():
         if number == person and who.reasons[source].ends_at is None:
             with m.stage.app.app_context():
-                house.cashier().refund(session_id)
+                house.cashier().give_back(session_id)
             who.reasons[source].ends_at = m.clock.at
             return True
     return False

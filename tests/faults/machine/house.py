@@ -21,6 +21,7 @@ from sts_app.core import clock
 from sts_app.core.db import checkpoint, db
 from sts_app.provisioning import control, credentials, names, reconcile, services, way, worklist
 from sts_app.provisioning.rules import Switch
+from tests.builders import opened
 from tests.fakes.access_service import SESSION_ID, SIGNATURE
 
 STAFF = "staff:sam@staff.example"
@@ -31,7 +32,7 @@ def user(user_id: int) -> User:
 
 
 def plan() -> Plan:
-    return db.session.scalars(sa.select(Plan)).one()
+    return db.session.scalars(sa.select(Plan).order_by(Plan.id).limit(1)).one()
 
 
 def cashier() -> SimulatedPayments:
@@ -42,15 +43,15 @@ def cashier() -> SimulatedPayments:
 
 def open_page(user_id: int) -> tuple[int, str]:
     """Open a purchase and its payment page, as the checkout does; its id and the session's."""
-    purchase = billing.open_purchase(user(user_id), plan())
+    purchase = opened(user(user_id), plan())
     purchase_id = purchase.id
     if purchase.session_id is None:
         wanted, key = billing.checkout_request(purchase)
         checkpoint()
-        opened = cashier().open_checkout(wanted, key=key)
+        page = cashier().open_checkout(wanted, key=key)
         purchase = db.session.get_one(Purchase, purchase_id)
-        billing.remember_checkout(purchase, opened)
-        return purchase_id, opened.session_id
+        billing.remember_checkout(purchase, page)
+        return purchase_id, page.session_id
     return purchase_id, purchase.session_id
 
 

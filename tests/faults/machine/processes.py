@@ -120,7 +120,7 @@ class History:
     def buy(self) -> None:
         buyer = self.waiting.pop()
         self.world.eventually(lambda: requests.get(self.world.url, timeout=5).ok)
-        self._patiently(buyer.reach_payment)
+        self._patiently(buyer.go_on_to_payment)
         buyer.pay_and_leave()
         self.paid.append(buyer)
         self._did("purchase")

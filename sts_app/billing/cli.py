@@ -1,0 +1,9 @@
+"""Operator commands of billing."""
+
+from __future__ import annotations
+
+import click
+
+from sts_app.billing import cli_disputes, cli_events, cli_money, cli_setup
+
+commands: list[click.Command] = [*cli_money.commands, *cli_disputes.commands, *cli_events.commands, *cli_setup.commands]

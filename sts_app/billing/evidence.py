@@ -1,0 +1,288 @@
+"""What shows in a dispute that somebody bought, agreed, and received what was sold; and its way to the bank.
+
+The pack is gathered from our records alone, kept as it was sent, and handed in once: the intent is on
+the dispute's row before the provider hears of it, and where an answer was lost the dispute is looked at
+before anything is sent again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from flask import current_app
+
+from sts_app.accounts import queries as accounts
+from sts_app.accounts.models import User
+from sts_app.audit import services as audit
+from sts_app.billing import letters, queries, settling
+from sts_app.billing.evidence_pdf import as_pdf
+from sts_app.billing.gateway import DisputeFacts, EvidenceRequest, Payments, PaymentsError, Refused, TryLater
+from sts_app.billing.models import Dispute, Purchase
+from sts_app.catalog.models import Plan
+from sts_app.core import clock, tokens
+from sts_app.core.db import db
+from sts_app.core.errors import AlreadyDone, NotThere, Refusal
+from sts_app.core.money import as_moment, as_money
+from sts_app.core.queue import wake
+from sts_app.core.web import address_of
+from sts_app.emails import queries as emails
+from sts_app.provisioning import queries as provisioning
+
+DELAYS = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 1800, 3600))
+ANSWERABLE = ("needs_response", "warning_needs_response")
+# Stripe reads at most so many letters of all texts together.
+LONGEST = 20_000
+
+Pack = dict[str, Any]
+
+
+class CannotSubmit(Refusal):
+    status = 409
+    code = "CANNOT_SUBMIT_EVIDENCE"
+
+
+def gather(dispute_id: int) -> Pack:
+    """Everything our records say about a disputed purchase, as JSON. Times are ISO 8601 in UTC. Raises `NotThere`."""
+    dispute = db.session.get(Dispute, dispute_id)
+    if dispute is None:
+        raise NotThere(cause=f"dispute:{dispute_id}")
+    purchase = db.session.get_one(Purchase, dispute.purchase_id)
+    user = db.session.get_one(User, purchase.user_id)
+    plan = db.session.get_one(Plan, purchase.plan_id)
+    return {
+        "gathered_at": _iso(clock.now()),
+        "dispute": {
+            "id": dispute.external_id,
+            "reason": dispute.reason,
+            "amount_cents": dispute.amount_cents,
+            "currency": dispute.currency,
+            "opened_at": _iso(dispute.opened_at),
+            "due_by": _iso(dispute.due_by),
+        },
+        "receipt": {
+            "reference": purchase.ref,
+            "bought": plan.name,
+            "amount_cents": purchase.amount_cents,
+            "discount_cents": purchase.discount_cents,
+            "currency": purchase.currency,
+            "ordered_at": _iso(purchase.created_at),
+            "paid_at": _iso(purchase.paid_at),
+            "checkout_session": purchase.session_id,
+            "payment_intent": purchase.intent_id,
+            "refunds": [
+                {"id": each.external_id, "amount_cents": each.amount_cents, "state": each.state}
+                for each in queries.refunds_of(purchase.id)
+            ],
+        },
+        "customer": {"email": user.email, "name": user.name, "account_since": _iso(user.created_at)},
+        "consents": [
+            {
+                "given_at": _iso(each.created_at),
+                "texts_version": each.texts_version,
+                "texts_accepted_at": _iso(each.texts_accepted_at),
+                "words": each.words,
+                "ip_address": each.address,
+                "browser": each.browser,
+            }
+            for each in queries.consents_of(purchase.id)
+        ],
+        "sign_ins": [_iso(each.created_at) for each in accounts.sign_ins_of(user.id)],
+        "letters": [
+            {"kind": each.kind, "subject": each.subject, "sent_at": _iso(each.sent_at), "text": each.text}
+            for each in emails.letters_to(user.id)
+        ],
+        "access": _access(user.id),
+    }
+
+
+def submit(dispute_id: int, *, actor: str) -> Dispute:
+    """Hand the evidence in, for good: the bank reads one answer. It goes out by the worker.
+
+    Raises `NotThere`; `AlreadyDone` when it was handed in or is on its way; `CannotSubmit` when nobody asks for it.
+    """
+    dispute = db.session.get(Dispute, dispute_id, with_for_update=True, populate_existing=True)
+    if dispute is None:
+        raise NotThere(cause=f"dispute:{dispute_id}")
+    if dispute.submissions or dispute.next_attempt_at is not None:
+        raise AlreadyDone("The evidence was handed in already, or is on its way.")
+    if dispute.status not in ANSWERABLE:
+        raise CannotSubmit("The bank does not wait for an answer to this dispute.")
+    if dispute.due_by is not None and dispute.due_by <= clock.now():
+        raise CannotSubmit(f"The time for an answer was over on {as_moment(dispute.due_by)}.")
+    dispute.evidence = gather(dispute_id)
+    dispute.evidence_ref = f"evi_{tokens.new_secret()[:24]}"
+    dispute.evidence_by = actor
+    dispute.evidence_files = {}
+    dispute.attempt, dispute.tries, dispute.next_attempt_at = 1, 0, clock.now()
+    audit.record(actor, "billing.evidence_submitted", f"purchase:{dispute.purchase_id}", dispute=dispute.external_id)
+    wake("billing.work")
+    return dispute
+
+
+def request_of(dispute: Dispute) -> EvidenceRequest:
+    """What is sent to the bank: short texts in the provider's fields, and the pack as files."""
+    pack = dispute.evidence or {}
+    receipt, customer = pack["receipt"], pack["customer"]
+    consents = pack["consents"]
+    paid = as_money(receipt["amount_cents"], receipt["currency"])
+    texts = {
+        "customer_email_address": customer["email"],
+        "product_description": (
+            f"{receipt['bought']}: access to invite-only TradingView scripts, given to the customer's TradingView name "
+            f"and read back. {paid}, reference {receipt['reference']}."
+        ),
+        "service_date": (receipt["paid_at"] or receipt["ordered_at"])[:10],
+        "refund_policy_disclosure": " ".join(consents[0]["words"]) if consents else address_of("pages.refunds"),
+        "access_activity_log": "\n".join(
+            f"{each['at']} {each['what']}: {each['strategy']} to {each['name']}, {each['proof']}"
+            for each in pack["access"]
+        ),
+        "uncategorized_text": (
+            f"Account since {customer['account_since']}; signed in {len(pack['sign_ins'])} times; "
+            f"{len(pack['letters'])} letters sent. The files hold each of them."
+        ),
+    }
+    if customer["name"]:
+        texts["customer_name"] = customer["name"]
+    if consents:
+        texts["customer_purchase_ip"] = consents[0]["ip_address"]
+    share = LONGEST // len(texts)
+    return EvidenceRequest(
+        dispute.external_id,
+        dispute.evidence_ref or "",
+        {name: text[:share] for name, text in texts.items() if text},
+        dict(dispute.evidence_files),
+    )
+
+
+@dataclass
+class Submitting:
+    """One claimed dispute whose evidence is on its way."""
+
+    token: str
+    dispute_id: int
+    purchase_id: int
+    pack: Pack
+    request: EvidenceRequest
+    attempt: int
+    files: dict[str, str] = field(default_factory=dict)
+    facts: DisputeFacts | None = None
+    trouble: PaymentsError | None = None
+
+    def call(self, gateway: Payments) -> None:
+        """Look whether it was handed in before, then upload and submit. Raises nothing."""
+        ref = self.request.evidence_ref
+        try:
+            standing = gateway.look_up_dispute(self.request.dispute_id)
+            if standing.evidence_ref == ref and standing.submissions:
+                self.facts = standing
+                return
+            files = dict(self.request.files)
+            if "service_documentation" not in files:
+                content = as_pdf(self.pack)
+                uploaded = gateway.upload_evidence("evidence.pdf", content, key=f"upload-{ref}-{self.attempt}")
+                files["service_documentation"] = uploaded
+            self.files = files
+            request = EvidenceRequest(self.request.dispute_id, ref, self.request.texts, files)
+            self.facts = gateway.submit_evidence(request, key=f"evidence-{ref}-{self.attempt}")
+        except PaymentsError as trouble:
+            self.trouble = trouble
+
+    def settle(self) -> None:
+        """Write down what came of it, if the claim is still ours."""
+        purchase = settling.locked(self.purchase_id)
+        dispute = _locked(self.dispute_id)
+        if dispute.lease_token != self.token:
+            return
+        dispute.lease_token = dispute.leased_until = None
+        # A file that was uploaded is not uploaded again.
+        dispute.evidence_files = dispute.evidence_files | self.files
+        if self.facts is not None:
+            dispute.next_attempt_at, dispute.last_reason = None, None
+            settling.apply_dispute(purchase, self.facts)
+        else:
+            _again(purchase, dispute, self.trouble or TryLater("nothing came back"))
+
+    def give_back(self) -> None:
+        """Settling broke on something unforeseen: free the claim for a later try."""
+        purchase, dispute = settling.locked(self.purchase_id), _locked(self.dispute_id)
+        if dispute.lease_token == self.token:
+            dispute.lease_token = dispute.leased_until = None
+            _again(purchase, dispute, TryLater("settling it broke; the log has the trace"))
+
+
+def claim() -> Submitting | None:
+    """Take one dispute whose evidence is due to be handed in."""
+    now = clock.now()
+    dispute = db.session.scalar(
+        sa.select(Dispute)
+        .where(queries.dispute_is_due(now))
+        .order_by(Dispute.next_attempt_at, Dispute.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+        .execution_options(populate_existing=True)
+    )
+    if dispute is None:
+        return None
+    dispute.lease_token = tokens.new_secret()
+    dispute.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
+    return Submitting(
+        dispute.lease_token,
+        dispute.id,
+        dispute.purchase_id,
+        dispute.evidence or {},
+        request_of(dispute),
+        dispute.attempt,
+    )
+
+
+def _again(purchase: Purchase, dispute: Dispute, trouble: PaymentsError) -> None:
+    """Trouble of the provider's is waited out for as long as the bank waits; its no goes to staff."""
+    dispute.last_reason = trouble.reason
+    dispute.tries += 1
+    is_over = dispute.due_by is not None and dispute.due_by <= clock.now()
+    if isinstance(trouble, Refused) or is_over:
+        dispute.next_attempt_at = None
+        audit.record("system", "billing.evidence_refused", f"purchase:{purchase.id}", because=trouble.reason)
+        letters.evidence_refused(purchase, dispute)
+        return
+    delay = current_app.config["STS"].scaled(DELAYS[min(dispute.tries, len(DELAYS)) - 1])
+    if isinstance(trouble, TryLater):
+        delay = max(delay, trouble.after or delay)
+        # The provider keeps a failure of its own under the key and would repeat it.
+        dispute.attempt += trouble.answered
+    dispute.next_attempt_at = clock.now() + delay
+    wake("billing.work", after=delay)
+
+
+def _locked(dispute_id: int) -> Dispute:
+    return db.session.get_one(Dispute, dispute_id, with_for_update=True, populate_existing=True)
+
+
+def _access(user_id: int) -> list[dict[str, str | None]]:
+    """Each time access was given or taken and read back at TradingView, oldest first."""
+    grants = {grant.id: grant for grant in provisioning.grants_of(n.name_key for n in provisioning.names_of(user_id))}
+    ledger = provisioning.ledger_of(grants.values())
+    names = {strategy.id: strategy.name for strategy in provisioning.grantable_scripts().values()}
+    lines = [
+        {
+            "at": _iso(job.closed_at),
+            "what": "access given" if job.wanted else "access removed",
+            "strategy": names.get(grants[grant_id].strategy_id, grants[grant_id].script_id),
+            "name": grants[grant_id].name_spelling,
+            "proof": "read back at TradingView"
+            if grants[grant_id].evidence in (None, "read back")
+            else grants[grant_id].evidence,
+        }
+        for grant_id, jobs in ledger.jobs.items()
+        for job in jobs
+        if job.state == "reached" and job.closed_at is not None
+    ]
+    return sorted(lines, key=lambda line: line["at"] or "")
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment is not None else None

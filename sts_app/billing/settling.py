@@ -1,0 +1,322 @@
+"""Bring a purchase in step with what the provider says of its payment.
+
+Events and look-ups, refunds of ours and of others, early, late and in any order, all end in `apply_facts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy.dialects.postgresql import insert
+
+from sts_app.accounts.models import User
+from sts_app.audit import services as audit
+from sts_app.billing import letters, queries, reasons, subscriptions
+from sts_app.billing.gateway import DisputeFacts, PaymentFacts, RefundFacts
+from sts_app.billing.models import Dispute, Purchase, Refund
+from sts_app.billing.rules import (
+    BACK,
+    INQUIRY,
+    OPEN,
+    Access,
+    Back,
+    Decision,
+    Disputed,
+    Kind,
+    Money,
+    PurchaseStatus,
+    RefundState,
+    Standing,
+    purchase_step,
+    standing_of,
+)
+from sts_app.catalog.models import Mode, Plan
+from sts_app.core import clock, tokens
+from sts_app.core.db import db
+from sts_app.provisioning import services as provisioning
+
+log = structlog.get_logger()
+
+STRIPE = "stripe"
+
+
+def locked(purchase_id: int) -> Purchase:
+    """The purchase with its turn taken: the first lock of whoever changes one."""
+    return db.session.get_one(Purchase, purchase_id, with_for_update=True, populate_existing=True)
+
+
+def apply_facts(purchase_id: int, facts: PaymentFacts) -> Decision:
+    """Bring a purchase in step with what the provider says of it. The same facts twice change nothing.
+
+    A second payment under one reference, as of a checkout that was recovered twice, is a purchase of its
+    own: no cent is without a row.
+    """
+    purchase = locked(purchase_id)
+    told_ref = purchase.ref
+    if _is_another_payment(purchase, facts):
+        purchase = _second_payment(purchase, facts)
+    refunds, disputes = queries.refunds_of(purchase.id), queries.disputes_of(purchase.id)
+    known = known_money(purchase, refunds, disputes)
+    decision = purchase_step(known, facts, ref=told_ref, currency=purchase.currency, verdict=purchase.partial_verdict)
+    if decision.kind is Kind.NONSENSE:
+        log.error("billing.nonsense", purchase_id=purchase.id, because=decision.because)
+        return decision
+    _note_facts(purchase, facts, decision)
+    _keep(purchase, refunds, disputes, facts.refunds, facts.disputes, decision.money)
+    _follow(purchase, known, decision.money, decision.standing)
+    if purchase.status != PurchaseStatus.PENDING:
+        purchase.next_look_up_at = None
+        # A look-up that died on the way, or is still out, has nothing left to bring.
+        purchase.lease_token = purchase.leased_until = None
+    return decision
+
+
+def apply_refund(purchase: Purchase, told: RefundFacts) -> None:
+    """Note what came of one refund that the store asked for. The purchase is locked by the caller."""
+    _apply_part(purchase, refunds=(told,))
+
+
+def apply_dispute(purchase: Purchase, told: DisputeFacts) -> bool:
+    """Note how one dispute stands; false when that was known. The purchase is locked by the caller."""
+    return _apply_part(purchase, disputes=(told,))
+
+
+def reckon_again(purchase: Purchase) -> Standing:
+    """Put into effect what staff said to a part that went back. The purchase is locked by the caller."""
+    money = known_money(purchase, queries.refunds_of(purchase.id), queries.disputes_of(purchase.id))
+    standing = standing_of(money, verdict=purchase.partial_verdict)
+    _follow(purchase, money, money, standing)
+    return standing
+
+
+def known_money(purchase: Purchase, refunds: Sequence[Refund], disputes: Sequence[Dispute]) -> Money:
+    """What our rows say of one payment."""
+    status = PurchaseStatus(purchase.status)
+    return Money(
+        paid=status.was_paid,
+        unpaid=PurchaseStatus.PENDING if status.was_paid else status,
+        total=purchase.amount_cents if status.was_paid else 0,
+        refunds={
+            row.external_id: Back(row.amount_cents, row.state)  # type: ignore[arg-type]  # Stripe's once it has an id
+            for row in refunds
+            if row.external_id is not None
+        },
+        disputes={
+            row.external_id: Disputed(row.amount_cents, row.status)  # type: ignore[arg-type]  # Stripe's words
+            for row in disputes
+        },
+    )
+
+
+def _apply_part(
+    purchase: Purchase, *, refunds: tuple[RefundFacts, ...] = (), disputes: tuple[DisputeFacts, ...] = ()
+) -> bool:
+    rows, dispute_rows = queries.refunds_of(purchase.id), queries.disputes_of(purchase.id)
+    known = known_money(purchase, rows, dispute_rows)
+    facts = PaymentFacts(
+        session_id=None,
+        purchase_ref=None,
+        session="open",
+        payment="unpaid",
+        amount_total=0,
+        currency=purchase.currency,
+        refunds=refunds,
+        disputes=disputes,
+    )
+    decision = purchase_step(
+        known, facts, ref=purchase.ref, currency=purchase.currency, verdict=purchase.partial_verdict
+    )
+    _keep(purchase, rows, dispute_rows, refunds, disputes, decision.money)
+    _follow(purchase, known, decision.money, decision.standing)
+    return decision.kind is Kind.CHANGE
+
+
+def _is_another_payment(purchase: Purchase, facts: PaymentFacts) -> bool:
+    """Whether these facts are of money that came in beside what paid for the purchase already."""
+    was_paid = PurchaseStatus(purchase.status).was_paid
+    differs = facts.intent_id != purchase.intent_id and facts.session_id != purchase.session_id
+    return was_paid and facts.payment == "paid" and differs
+
+
+def _second_payment(first: Purchase, facts: PaymentFacts) -> Purchase:
+    """The purchase row of a payment that came in beside the one that counts."""
+    db.session.execute(
+        insert(Purchase)
+        .values(
+            ref=f"pur_{tokens.new_secret()[:24]}",
+            user_id=first.user_id,
+            plan_id=first.plan_id,
+            # Paid in the same transaction; never open, because the person may have an open purchase.
+            status=PurchaseStatus.EXPIRED,
+            access=Access.NONE,
+            amount_cents=facts.amount_total,
+            currency=first.currency,
+            session_id=facts.session_id,
+            intent_id=facts.intent_id,
+            duplicate_of_id=first.id,
+            refunded_cents=0,
+            checkout_attempt=1,
+            look_ups=0,
+            created_at=clock.now(),
+        )
+        .on_conflict_do_nothing()
+    )
+    return db.session.scalars(
+        sa.select(Purchase)
+        .where(Purchase.session_id == facts.session_id)
+        .with_for_update()
+        .execution_options(populate_existing=True)
+    ).one()
+
+
+def _note_facts(purchase: Purchase, facts: PaymentFacts, decision: Decision) -> None:
+    was_paid = PurchaseStatus(purchase.status).was_paid
+    if facts.session_id and (purchase.session_id is None or (not was_paid and decision.kind is Kind.CHANGE)):
+        # A recovered checkout has a session of its own; the one that was paid is the one that counts.
+        purchase.session_id = facts.session_id
+    if facts.session_id is None or purchase.session_id == facts.session_id:
+        purchase.intent_id = facts.intent_id or purchase.intent_id
+        purchase.invoice_id = facts.invoice_id or purchase.invoice_id
+    is_open = decision.status is PurchaseStatus.PENDING
+    purchase.declined_because = facts.declined_because if is_open else None
+    if facts.payment != "unpaid" and not was_paid:
+        purchase.amount_cents, purchase.discount_cents = facts.amount_total, facts.amount_discount
+    if facts.subscription_id is not None and purchase.subscription_id is None:
+        purchase.subscription_id = subscriptions.expect(facts.subscription_id, purchase).id
+
+
+def _keep(
+    purchase: Purchase,
+    refunds: Sequence[Refund],
+    disputes: Sequence[Dispute],
+    told_refunds: Iterable[RefundFacts],
+    told_disputes: Iterable[DisputeFacts],
+    money: Money,
+) -> None:
+    """Write each refund and each dispute down as it is known now, and tell who has to hear of it."""
+    by_id = {row.external_id: row for row in refunds if row.external_id is not None}
+    by_ref = {row.ref: row for row in refunds if row.ref is not None}
+    for told in told_refunds:
+        row = by_id.get(told.id) or (by_ref.get(told.ref) if told.ref else None)
+        _keep_refund(purchase, row, told, money.refunds[told.id])
+    known = {row.external_id: row for row in disputes}
+    for about in told_disputes:
+        _keep_dispute(purchase, known.get(about.id), about, money.disputes[about.id])
+    purchase.refunded_cents = money.refunded
+    db.session.flush()
+
+
+def _keep_refund(purchase: Purchase, row: Refund | None, told: RefundFacts, now_known: Back) -> None:
+    before = row.state if row is not None else None
+    if row is None:
+        row = Refund(
+            purchase_id=purchase.id,
+            amount_cents=told.amount,
+            currency=told.currency,
+            asked_by=STRIPE,
+            created_at=told.created_at,
+        )
+        db.session.add(row)
+    row.external_id, row.state, row.amount_cents = told.id, now_known.status, now_known.cents
+    row.failed_because = told.failed_because or row.failed_because
+    row.next_attempt_at = row.lease_token = row.leased_until = None
+    db.session.flush()
+    if row.state == before:
+        return
+    audit.record("system", f"billing.refund_{row.state}", f"purchase:{purchase.id}", cents=row.amount_cents)
+    user = db.session.get_one(User, purchase.user_id)
+    if row.state in BACK and before not in BACK:
+        letters.refunded(user, purchase, row)
+    elif row.state in (RefundState.FAILED, RefundState.CANCELED) and before in BACK:
+        letters.refund_failed(user, purchase, row)
+
+
+def _keep_dispute(purchase: Purchase, row: Dispute | None, told: DisputeFacts, now_known: Disputed) -> None:
+    before = row.status if row is not None else None
+    if row is None:
+        row = Dispute(
+            purchase_id=purchase.id,
+            external_id=told.id,
+            amount_cents=now_known.cents,
+            currency=told.currency,
+            status=now_known.status,
+            reason=told.reason,
+            opened_at=told.opened_at,
+        )
+        db.session.add(row)
+    row.status, row.amount_cents = now_known.status, now_known.cents
+    row.due_by = told.due_by or row.due_by
+    row.submissions = max(row.submissions or 0, told.submissions)
+    db.session.flush()
+    if row.status == before:
+        return
+    audit.record("system", f"billing.dispute_{row.status}", f"purchase:{purchase.id}", dispute=row.external_id)
+    user = db.session.get_one(User, purchase.user_id)
+    if row.status in OPEN and before not in OPEN:
+        letters.dispute_opened(user, purchase, row)
+    elif row.status in INQUIRY and before is None:
+        letters.inquiry_opened(user, purchase, row)
+    elif row.status in ("won", "lost"):
+        letters.dispute_closed(user, purchase, row)
+
+
+def _follow(purchase: Purchase, known: Money, money: Money, standing: Standing) -> None:
+    """Let status, access and entitlement follow the money."""
+    before, access_before = PurchaseStatus(purchase.status), Access(purchase.access)
+    if standing.status is not before:
+        log.info("billing.purchase", purchase_id=purchase.id, before=before.value, after=standing.status.value)
+        if standing.status.was_paid and not before.was_paid:
+            purchase.paid_at = clock.now()
+            if standing.status.is_paid:
+                mark_paid(purchase)
+        purchase.status = standing.status
+        word = standing.status.value.lower()
+        audit.record("system", f"billing.purchase_{word}", f"purchase:{purchase.id}", before=before.value)
+        purchase.closed_at = (
+            None if standing.status.is_paid or standing.status is PurchaseStatus.PENDING else clock.now()
+        )
+    purchase.access = standing.access
+    db.session.flush()
+    if purchase.subscription_id is not None:
+        subscriptions.follow(purchase.subscription_id)
+    elif standing.access is not access_before:
+        _entitle(purchase, standing)
+    back = money.refunded + money.lost
+    if standing.asks_staff and back != known.refunded + known.lost:
+        letters.partial_refund(db.session.get_one(User, purchase.user_id), purchase, back)
+
+
+def _entitle(purchase: Purchase, standing: Standing) -> None:
+    source = source_of(purchase)
+    match standing.access:
+        case Access.STANDS:
+            reasons.let_stand(source, because="the money is with the store again")
+        case Access.SUSPENDED:
+            reasons.let_rest(source, because=standing.because)
+        case Access.ENDED:
+            reasons.let_end(source, because=standing.because)
+
+
+def mark_paid(purchase: Purchase) -> None:
+    """The only way to become paid: letters and the reason for access, in the transaction of the payment."""
+    user = db.session.get_one(User, purchase.user_id)
+    plan = db.session.get_one(Plan, purchase.plan_id)
+    letters.purchase_confirmed(user, purchase, plan)
+    letters.new_purchase(user, purchase, plan)
+    if purchase.subscription_id is not None or plan.mode == Mode.SUBSCRIPTION:
+        return
+    paid_at = purchase.paid_at or clock.now()
+    provisioning.entitle(user.id, plan, source=source_of(purchase), paid_at=paid_at, actor="system")
+    subscriptions.replace_by(purchase, plan)
+    earlier = queries.other_paid_purchase(purchase)
+    if earlier is not None:
+        purchase.duplicate_of_id = earlier.id
+        audit.record("system", "billing.paid_twice", f"purchase:{purchase.id}", earlier=earlier.id)
+        letters.paid_twice(user, purchase, earlier)
+
+
+def source_of(purchase: Purchase) -> str:
+    """The name under which provisioning knows this purchase as a reason for access."""
+    return f"purchase:{purchase.id}"

@@ -1,0 +1,173 @@
+"""What shows in a dispute that somebody bought, agreed and received; and that it is handed in once."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from sts_app.billing import evidence, inbox
+from sts_app.billing.evidence_pdf import as_pdf
+from sts_app.billing.gateway import Refused
+from sts_app.billing.models import Dispute
+from sts_app.billing.simulated import Fault, behave, misbehave
+from sts_app.core import clock as time_source
+from sts_app.core.db import db as database
+from sts_app.core.errors import AlreadyDone, NotThere
+from tests.builders import in_a_transaction, kinds, open_page, work
+
+pytestmark = pytest.mark.usefixtures("clock")
+SAM = "user:1"
+
+
+@pytest.fixture
+def disputed(alice, plan, till) -> Dispute:
+    """Alice bought, received everything, and tells her bank that it was not she."""
+    alice.name = "Alice Å. 李"
+    purchase = open_page(alice, plan)
+    till.pay(purchase.session_id)
+    work()
+    till.open_dispute(purchase.session_id)
+    work("billing")
+    return database.session.scalars(sa.select(Dispute)).one()
+
+
+def submit(dispute: Dispute) -> None:
+    in_a_transaction(lambda: evidence.submit(dispute.id, actor=SAM))
+
+
+def submissions(till, dispute: Dispute) -> int:
+    return till.look_up_dispute(dispute.external_id).submissions
+
+
+class TestThePack:
+    def test_it_holds_what_was_bought_agreed_and_received(self, disputed):
+        pack = evidence.gather(disputed.id)
+
+        assert pack["receipt"]["amount_cents"] == 9900
+        assert pack["customer"]["email"] == "alice@customers.example"
+        assert [each["ip_address"] for each in pack["consents"]] == ["203.0.113.7"]
+        assert "All sales are final" in " ".join(pack["consents"][0]["words"])
+        assert {each["kind"] for each in pack["letters"]} >= {"purchase_confirmation", "access_granted"}
+        assert [line["proof"] for line in pack["access"]] == ["read back at TradingView"] * 6
+        assert {line["name"] for line in pack["access"]} == {"Anna"}
+        assert json.loads(json.dumps(pack)) == pack
+
+    def test_it_holds_no_secret(self, disputed):
+        assert "sign_in" not in {each["kind"] for each in evidence.gather(disputed.id)["letters"]}
+
+    def test_a_clerk_can_read_it(self, disputed):
+        content = as_pdf(evidence.gather(disputed.id))
+
+        assert content.startswith(b"%PDF-")
+        assert len(content) < 1_000_000
+
+    def test_the_same_pack_is_the_same_file(self, disputed, clock):
+        pack = evidence.gather(disputed.id)
+        before = as_pdf(pack)
+        clock.shift(timedelta(days=1))
+
+        assert as_pdf(pack) == before
+
+    def test_of_an_unknown_dispute_there_is_none(self, db):
+        with pytest.raises(NotThere):
+            evidence.gather(7)
+
+    def test_the_texts_keep_to_the_providers_limit(self, disputed):
+        pack = evidence.gather(disputed.id)
+        disputed.evidence = pack | {"access": pack["access"] * 200}
+
+        request = evidence.request_of(disputed)
+
+        assert sum(map(len, request.texts.values())) <= evidence.LONGEST
+        assert request.texts["customer_purchase_ip"] == "203.0.113.7"
+
+
+class TestHandingIn:
+    def test_it_reaches_the_bank_once(self, disputed, till):
+        submit(disputed)
+
+        work("billing")
+
+        assert (disputed.status, disputed.submissions, disputed.next_attempt_at) == ("under_review", 1, None)
+        assert submissions(till, disputed) == 1
+        assert "service_documentation" in disputed.evidence_files
+
+    def test_what_was_sent_is_kept_as_it_was(self, disputed):
+        submit(disputed)
+        work("billing")
+
+        assert disputed.evidence["receipt"]["reference"].startswith("pur_")
+        assert disputed.evidence_by == SAM
+
+    def test_twice_is_refused(self, disputed):
+        submit(disputed)
+        with pytest.raises(AlreadyDone):
+            submit(disputed)
+        work("billing")
+        with pytest.raises(AlreadyDone):
+            submit(disputed)
+
+    @pytest.mark.parametrize("status", ["under_review", "lost", "won", "warning_closed"])
+    def test_what_nobody_asks_for_is_not_sent(self, disputed, till, status):
+        if status == "warning_closed":
+            disputed.status = status
+            database.session.flush()
+        else:
+            till.move_dispute(disputed.external_id, status)
+            work("billing")
+
+        with pytest.raises(evidence.CannotSubmit):
+            submit(disputed)
+        database.session.rollback()
+
+    def test_after_its_time_nothing_is_sent(self, disputed, clock):
+        clock.move_to(disputed.due_by)
+
+        with pytest.raises(evidence.CannotSubmit, match="over"):
+            submit(disputed)
+
+    def test_a_worker_that_died_after_the_answer_hands_in_nothing_twice(self, app, disputed, till, clock):
+        submit(disputed)
+        submitting = in_a_transaction(inbox.claim_next)
+        submitting.call(till)
+        assert submitting.facts is not None  # and nobody ever settles it
+
+        clock.shift(timedelta(seconds=app.config["STS"].lease_seconds))
+        work("billing")
+
+        assert (submissions(till, disputed), disputed.submissions, disputed.status) == (1, 1, "under_review")
+
+    def test_an_answer_that_was_lost_hands_in_nothing_twice(self, disputed, till, clock):
+        submit(disputed)
+        misbehave(till.store, Fault.LOSE_ANSWER)
+        work("billing")
+        behave(till.store)
+        clock.shift(timedelta(minutes=1))
+        work("billing")
+
+        assert (submissions(till, disputed), disputed.submissions, disputed.last_reason) == (1, 1, None)
+
+    def test_an_outage_is_waited_out(self, disputed, till, clock):
+        misbehave(till.store, Fault.API_DOWN)
+        submit(disputed)
+        work("billing")
+        assert disputed.next_attempt_at == time_source.now() + timedelta(seconds=10)
+
+        behave(till.store)
+        clock.shift(timedelta(seconds=10))
+        work("billing")
+
+        assert disputed.status == "under_review"
+
+    def test_the_providers_no_goes_to_staff(self, disputed):
+        submit(disputed)
+        submitting = in_a_transaction(inbox.claim_next)
+        submitting.trouble = Refused("submit_evidence: too late")
+
+        in_a_transaction(submitting.settle)
+
+        assert disputed.next_attempt_at is None
+        assert kinds().count("admin_evidence_refused") == 1
