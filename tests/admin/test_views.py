@@ -19,6 +19,7 @@ from tests.builders import (
     grants,
     lifetime,
     named,
+    open_page,
     sam,
     stopped_clock,
     vendor,
