@@ -28,8 +28,8 @@ def work() -> None:
             claimed = inbox.claim_next()
         if claimed is None:
             return
-        claimed.call(payments())
         try:
+            claimed.call(payments())
             with transaction():
                 claimed.settle()
         except Exception:

@@ -60,6 +60,14 @@ def _sweep() -> None:
         except SQLAlchemyError:
             log.exception("ops.keep_in_step_failed", user_id=user_id)
     with transaction():
+        unreckoned = services.purchases_unreckoned()
+    for purchase_id in unreckoned:
+        try:
+            with transaction():
+                services.reckon(purchase_id)
+        except SQLAlchemyError:
+            log.exception("ops.reckon_failed", purchase_id=purchase_id)
+    with transaction():
         left = services.checkouts_left()
     for purchase_id in left:
         try:

@@ -8,6 +8,8 @@ from datetime import datetime
 
 import click
 
+from sts_app.billing import evidence
+from sts_app.billing.evidence import Standing
 from sts_app.billing.models import Dispute, Purchase, Refund
 from sts_app.core.money import as_moment, as_money
 
@@ -40,7 +42,10 @@ class RefundLine:
 
 @dataclass(frozen=True)
 class DisputeLine:
-    """One dispute as it is shown; `status` is Stripe's word."""
+    """One dispute as it is shown; `status` is Stripe's word, `evidence` how far our answer to it is.
+
+    `gathered_at` is when the pack was gathered that was handed in, or is to be; ISO 8601 in UTC.
+    """
 
     id: int
     stripe_id: str
@@ -53,6 +58,10 @@ class DisputeLine:
     opened_at: datetime
     due_by: datetime | None
     submissions: int
+    evidence: str
+    evidence_by: str | None
+    gathered_at: str | None
+    last_reason: str | None
 
 
 def refund_line(row: Refund, purchase: Purchase, email: str) -> RefundLine:
@@ -86,6 +95,10 @@ def dispute_line(row: Dispute, purchase: Purchase, email: str) -> DisputeLine:
         opened_at=row.opened_at,
         due_by=row.due_by,
         submissions=row.submissions,
+        evidence=evidence.standing_of(row).value,
+        evidence_by=row.evidence_by,
+        gathered_at=row.evidence["gathered_at"] if row.evidence else None,
+        last_reason=row.last_reason,
     )
 
 
@@ -105,8 +118,7 @@ def tell_disputes(rows: Sequence[DisputeLine]) -> None:
         amount = as_money(row.amount_cents, row.currency)
         click.echo(f"{row.id:>6}  {as_moment(row.opened_at)}  {row.status:14}  dispute of {amount}, {row.purchase}")
         click.echo(f"{'':8}{row.email}, {row.stripe_id}, the reason given is {row.reason.replace('_', ' ')}")
-        due = f"evidence is due by {as_moment(row.due_by)}, " if row.due_by else ""
-        click.echo(f"{'':8}{due}sent {row.submissions} times")
+        click.echo(f"{'':8}{_evidence_of(row)}")
 
 
 def tell_end(rows: Sequence[RefundLine] | Sequence[DisputeLine], limit: int) -> None:
@@ -115,3 +127,24 @@ def tell_end(rows: Sequence[RefundLine] | Sequence[DisputeLine], limit: int) -> 
         click.echo("There is none.")
     if len(rows) == limit:
         click.echo(f"There may be more: add `--before {rows[-1].id}`.")
+
+
+def _evidence_of(row: DisputeLine) -> str:
+    due = f", due by {as_moment(row.due_by)}" if row.due_by else ""
+    trouble = f", the last answer was: {row.last_reason}" if row.last_reason else ""
+    match Standing(row.evidence):
+        case Standing.HANDED_IN if row.evidence_by and row.gathered_at:
+            gathered = as_moment(datetime.fromisoformat(row.gathered_at))
+            return f"evidence was handed in by {row.evidence_by}, as gathered on {gathered}"
+        case Standing.HANDED_IN:
+            return "evidence was handed in at Stripe"
+        case Standing.ON_ITS_WAY:
+            return f"evidence is on its way{due}{trouble}"
+        case Standing.NOT_ACCEPTED:
+            return f"evidence was not accepted{due}{trouble}"
+        case Standing.TOO_LATE:
+            return f"evidence was asked for and not sent{due}"
+        case Standing.ASKED_FOR:
+            return f"evidence is asked for{due}: `sts disputes submit {row.id}`"
+        case Standing.NOT_ASKED_FOR:
+            return "no evidence is asked for"

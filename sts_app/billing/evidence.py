@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from sts_app.billing import letters, queries, settling
 from sts_app.billing.evidence_pdf import as_pdf
 from sts_app.billing.gateway import DisputeFacts, EvidenceRequest, Payments, PaymentsError, Refused, TryLater
 from sts_app.billing.models import Dispute, Purchase
+from sts_app.billing.rules import ANSWERABLE
 from sts_app.catalog.models import Plan
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
@@ -30,18 +32,54 @@ from sts_app.core.queue import wake
 from sts_app.core.web import address_of
 from sts_app.emails import queries as emails
 from sts_app.provisioning import queries as provisioning
+from sts_app.provisioning.models import Grant
 
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 1800, 3600))
-ANSWERABLE = ("needs_response", "warning_needs_response")
+# The outcomes of a try that showed how a pair stands.
+PRESENT, GONE = "present", "gone"
 # Stripe reads at most so many letters of all texts together.
 LONGEST = 20_000
 
 Pack = dict[str, Any]
 
 
+class Standing(StrEnum):
+    """How far the evidence of a dispute is."""
+
+    ASKED_FOR = "asked for"
+    ON_ITS_WAY = "on its way"
+    HANDED_IN = "handed in"
+    NOT_ACCEPTED = "not accepted"
+    TOO_LATE = "too late"
+    NOT_ASKED_FOR = "not asked for"
+
+
 class CannotSubmit(Refusal):
     status = 409
     code = "CANNOT_SUBMIT_EVIDENCE"
+
+
+def standing_of(dispute: Dispute) -> Standing:
+    """How far the evidence of a dispute is. What was not accepted may be handed in again while the bank waits.
+
+    So may an answer to a chargeback that an answered inquiry became.
+    """
+    if dispute.next_attempt_at is not None:
+        return Standing.ON_ITS_WAY
+    if dispute.status not in ANSWERABLE:
+        return Standing.HANDED_IN if dispute.submissions else Standing.NOT_ASKED_FOR
+    if dispute.last_reason is not None:
+        return Standing.NOT_ACCEPTED
+    return Standing.TOO_LATE if _is_over(dispute) else Standing.ASKED_FOR
+
+
+def pack_of(dispute_id: int) -> Pack:
+    """What was sent to the bank or is on its way to it; before that, what `gather` finds now. Raises `NotThere`."""
+    dispute = db.session.get(Dispute, dispute_id)
+    if dispute is None:
+        raise NotThere(cause=f"dispute:{dispute_id}")
+    is_sent = standing_of(dispute) in (Standing.HANDED_IN, Standing.ON_ITS_WAY)
+    return dispute.evidence if is_sent and dispute.evidence is not None else gather(dispute_id)
 
 
 def gather(dispute_id: int) -> Pack:
@@ -106,12 +144,7 @@ def submit(dispute_id: int, *, actor: str) -> Dispute:
     dispute = db.session.get(Dispute, dispute_id, with_for_update=True, populate_existing=True)
     if dispute is None:
         raise NotThere(cause=f"dispute:{dispute_id}")
-    if dispute.submissions or dispute.next_attempt_at is not None:
-        raise AlreadyDone("The evidence was handed in already, or is on its way.")
-    if dispute.status not in ANSWERABLE:
-        raise CannotSubmit("The bank does not wait for an answer to this dispute.")
-    if dispute.due_by is not None and dispute.due_by <= clock.now():
-        raise CannotSubmit(f"The time for an answer was over on {as_moment(dispute.due_by)}.")
+    check(dispute)
     dispute.evidence = gather(dispute_id)
     dispute.evidence_ref = f"evi_{tokens.new_secret()[:24]}"
     dispute.evidence_by = actor
@@ -120,6 +153,16 @@ def submit(dispute_id: int, *, actor: str) -> Dispute:
     audit.record(actor, "billing.evidence_submitted", f"purchase:{dispute.purchase_id}", dispute=dispute.external_id)
     wake("billing.work")
     return dispute
+
+
+def check(dispute: Dispute) -> None:
+    """Raise what `submit` would refuse this dispute with: `AlreadyDone` or `CannotSubmit`."""
+    if standing_of(dispute) in (Standing.HANDED_IN, Standing.ON_ITS_WAY):
+        raise AlreadyDone("The evidence was handed in already, or is on its way.")
+    if dispute.status not in ANSWERABLE:
+        raise CannotSubmit("The bank does not wait for an answer to this dispute.")
+    if dispute.due_by is not None and _is_over(dispute):
+        raise CannotSubmit(f"The time for an answer was over on {as_moment(dispute.due_by)}.")
 
 
 def request_of(dispute: Dispute) -> EvidenceRequest:
@@ -243,8 +286,7 @@ def _again(purchase: Purchase, dispute: Dispute, trouble: PaymentsError) -> None
     """Trouble of the provider's is waited out for as long as the bank waits; its no goes to staff."""
     dispute.last_reason = trouble.reason
     dispute.tries += 1
-    is_over = dispute.due_by is not None and dispute.due_by <= clock.now()
-    if isinstance(trouble, Refused) or is_over:
+    if isinstance(trouble, Refused) or _is_over(dispute):
         dispute.next_attempt_at = None
         audit.record("system", "billing.evidence_refused", f"purchase:{purchase.id}", because=trouble.reason)
         letters.evidence_refused(purchase, dispute)
@@ -258,30 +300,48 @@ def _again(purchase: Purchase, dispute: Dispute, trouble: PaymentsError) -> None
     wake("billing.work", after=delay)
 
 
+def _is_over(dispute: Dispute) -> bool:
+    return dispute.due_by is not None and dispute.due_by <= clock.now()
+
+
 def _locked(dispute_id: int) -> Dispute:
     return db.session.get_one(Dispute, dispute_id, with_for_update=True, populate_existing=True)
 
 
 def _access(user_id: int) -> list[dict[str, str | None]]:
-    """Each time access was given or taken and read back at TradingView, oldest first."""
+    """Each time access was given or taken at TradingView, and what proves it, oldest first.
+
+    A pair that was called off before anybody had called TradingView for it was neither.
+    """
     grants = {grant.id: grant for grant in provisioning.grants_of(n.name_key for n in provisioning.names_of(user_id))}
     ledger = provisioning.ledger_of(grants.values())
     names = {strategy.id: strategy.name for strategy in provisioning.grantable_scripts().values()}
-    lines = [
-        {
-            "at": _iso(job.closed_at),
-            "what": "access given" if job.wanted else "access removed",
-            "strategy": names.get(grants[grant_id].strategy_id, grants[grant_id].script_id),
-            "name": grants[grant_id].name_spelling,
-            "proof": "read back at TradingView"
-            if grants[grant_id].evidence in (None, "read back")
-            else grants[grant_id].evidence,
-        }
-        for grant_id, jobs in ledger.jobs.items()
-        for job in jobs
-        if job.state == "reached" and job.closed_at is not None
-    ]
+    lines = []
+    for grant_id, jobs in ledger.jobs.items():
+        grant = grants[grant_id]
+        seen = {attempt.job_id for attempt in ledger.attempts[grant_id] if attempt.outcome in (PRESENT, GONE)}
+        for job in reversed(jobs):
+            if job.state != "reached" or job.closed_at is None:
+                continue
+            if grant.called_at is None or grant.called_at > job.closed_at:
+                continue
+            lines.append(
+                {
+                    "at": _iso(job.closed_at),
+                    "what": "access given" if job.wanted else "access removed",
+                    "strategy": names.get(grant.strategy_id, grant.script_id),
+                    "name": grant.name_spelling,
+                    "proof": _proof(grant, is_last=job.cycle == grant.cycle, was_seen=job.id in seen),
+                }
+            )
     return sorted(lines, key=lambda line: line["at"] or "")
+
+
+def _proof(grant: Grant, *, is_last: bool, was_seen: bool) -> str:
+    if was_seen or (is_last and grant.evidence == "read back"):
+        return "read back at TradingView"
+    # The grant tells of the last proof alone.
+    return grant.evidence if is_last and grant.evidence else "on record"
 
 
 def _iso(moment: datetime | None) -> str | None:

@@ -35,6 +35,7 @@ from sts_app.core.queue import wake
 log = structlog.get_logger()
 
 DELAYS = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 1800, 3600))
+AGAIN = timedelta(seconds=1)
 MAX_REFUSALS = 5
 NOT_OURS = "about nothing of ours"
 
@@ -122,48 +123,78 @@ class Handling:
         _close(event, EventState.HANDLED, Kind.CHANGE if changed else Kind.REPEAT, changed=changed)
 
     def _settle_money(self, event: WebhookEvent) -> None:
+        is_checkout = self.payment is not None and self.payment.session_id is not None
         purchase_id = self._purchase_id(event)
-        known = queries.subscription_named(self.subscription_id) if self.subscription_id else None
-        if purchase_id is None and known is None:
+        if purchase_id is None and (
+            self.subscription_id is None or not queries.subscription_named(self.subscription_id)
+        ):
             # The account at the vendor may sell other things; those are none of our purchases.
             _close(event, EventState.IGNORED, NOT_OURS)
             return
         changed = False
-        if purchase_id is not None and self.payment is not None:
-            event.purchase_id = purchase_id
-            decision = settling.apply_facts(purchase_id, self.payment)
-            if decision.kind is Kind.NONSENSE:
-                _stick(event, decision.because)
-                return
-            changed = decision.kind is Kind.CHANGE
-            if self.dispute is not None:
-                changed |= settling.apply_dispute(settling.locked(purchase_id), self.dispute)
-            self._tell_decline(event, decision.status)
-        known = queries.subscription_named(self.subscription_id) if self.subscription_id else None
-        if known is not None and self.subscription is not None:
-            event.subscription_id = known.id
-            subscription = db.session.get_one(Subscription, known.id, with_for_update=True, populate_existing=True)
-            if subscription.settled != self.settled.get(subscription.external_id, 0):
-                # Somebody applied facts that may be younger than these.
-                event.next_attempt_at = clock.now()
-                wake("billing.work")
-                return
-            before = (subscription.status, subscription.period_end, subscription.ends_at)
-            subscriptions.apply_facts(subscription, self.subscription)
-            changed = changed or before != (subscription.status, subscription.period_end, subscription.ends_at)
+        if purchase_id is not None:
+            # The purchase before its subscription, as everywhere.
+            settling.locked(purchase_id)
+        if is_checkout and purchase_id is not None:
+            # A checkout makes its subscription known.
+            changed = self._settle_payment(event, purchase_id)
+        if event.state == EventState.STUCK or not self._settle_subscription(event):
+            return
+        if not is_checkout:
+            # A subscription makes its renewals known.
+            purchase_id = self._purchase_id(event)
+            if purchase_id is not None:
+                changed = self._settle_payment(event, purchase_id)
+        if event.state == EventState.STUCK:
+            return
+        changed |= event.changed
         _close(event, EventState.HANDLED, Kind.CHANGE if changed else Kind.REPEAT, changed=changed)
 
-    def _purchase_id(self, event: WebhookEvent) -> int | None:
-        if event.purchase_id is not None:
-            return event.purchase_id
+    def _settle_payment(self, event: WebhookEvent, purchase_id: int) -> bool:
+        """Apply the payment's facts; true when they were news. Facts that make no sense leave the event stuck."""
+        event.purchase_id = purchase_id
         if self.payment is None:
-            return None
+            return False
+        decision, purchase = settling.settle(purchase_id, self.payment)
+        if decision.kind is Kind.NONSENSE:
+            _stick(event, decision.because)
+            return False
+        event.purchase_id = purchase.id
+        changed = decision.kind is Kind.CHANGE
+        if self.dispute is not None:
+            changed |= settling.apply_dispute(purchase, self.dispute)
+        self._tell_decline(event, decision.status)
+        return changed
+
+    def _settle_subscription(self, event: WebhookEvent) -> bool:
+        """Apply the subscription's facts. False when they have to be fetched again."""
+        known = queries.subscription_named(self.subscription_id) if self.subscription_id else None
+        if known is None or self.subscription is None:
+            return True
+        event.subscription_id = known.id
+        subscription = db.session.get_one(Subscription, known.id, with_for_update=True, populate_existing=True)
+        if subscription.settled != self.settled.get(subscription.external_id, 0):
+            # Somebody applied facts that may be younger than these. The next claim knows whose they are.
+            event.stripe_subscription_id = subscription.external_id
+            event.next_attempt_at = clock.now() + current_app.config["STS"].scaled(AGAIN)
+            wake("billing.work")
+            return False
+        before = (subscription.status, subscription.period_end, subscription.ends_at)
+        subscriptions.apply_facts(subscription, self.subscription)
+        event.changed |= before != (subscription.status, subscription.period_end, subscription.ends_at)
+        return True
+
+    def _purchase_id(self, event: WebhookEvent) -> int | None:
+        if self.payment is None:
+            return event.purchase_id
+        # The reference of a subscription's invoice is that of the checkout which began it.
+        by_ref = self.payment.purchase_ref if self.payment.session_id is not None else None
         told = self.payment
         for column, value in (
             (Purchase.session_id, told.session_id),
             (Purchase.invoice_id, told.invoice_id),
             (Purchase.intent_id, told.intent_id),
-            (Purchase.ref, told.purchase_ref),
+            (Purchase.ref, by_ref),
         ):
             found = db.session.scalar(sa.select(Purchase.id).where(column == value)) if value is not None else None
             if found is not None:
@@ -290,7 +321,8 @@ def find_purchase(event: WebhookEvent) -> Purchase | None:
         (Purchase.session_id, event.session_id),
         (Purchase.invoice_id, event.invoice_id),
         (Purchase.intent_id, event.intent_id),
-        (Purchase.ref, event.purchase_ref),
+        # A subscription's events carry the reference of the checkout that began it, whatever they are about.
+        (Purchase.ref, event.purchase_ref if event.stripe_subscription_id is None or event.session_id else None),
     ):
         if value is not None:
             found = db.session.scalar(sa.select(Purchase).where(column == value).order_by(Purchase.id).limit(1))

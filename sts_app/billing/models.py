@@ -57,6 +57,13 @@ class Purchase(Row, Base):
             unique=True,
             postgresql_where=sa.text("status = 'PENDING'"),
         ),
+        # Left behind by code from before `access`; and what an abandoned checkout's one letter is looked for among.
+        sa.Index(
+            "ix_purchase_unreckoned",
+            "id",
+            postgresql_where=sa.text("access = 'none' AND status IN ('COMPLETED', 'PARTIALLY_REFUNDED', 'REFUNDED')"),
+        ),
+        sa.Index("ix_purchase_expired", "closed_at", postgresql_where=sa.text("status = 'EXPIRED'")),
         sa.Index("ix_purchase_look_up", "next_look_up_at", postgresql_where=sa.text("next_look_up_at IS NOT NULL")),
     )
 
@@ -72,6 +79,7 @@ class Purchase(Row, Base):
     refunded_cents: Mapped[int] = mapped_column(default=0)
     # What staff said to a partial refund: access stays, or ends.
     partial_verdict: Mapped[str | None]
+    partial_verdict_cents: Mapped[int | None]
     # The purchase that had paid for the same already.
     duplicate_of_id: Mapped[int | None] = mapped_column(sa.ForeignKey("purchase.id"))
 
@@ -249,6 +257,7 @@ class WebhookEvent(Row, Base):
         text_enum(*EventState, name="known_state"),
         sa.Index("ix_webhook_event_due", "next_attempt_at", postgresql_where=sa.text("next_attempt_at IS NOT NULL")),
         sa.Index("ix_webhook_event_occurred_at", "occurred_at"),
+        sa.Index("ix_webhook_event_stuck", "id", postgresql_where=sa.text("state = 'stuck'")),
     )
 
     source: Mapped[str]

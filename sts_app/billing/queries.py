@@ -95,6 +95,23 @@ def disputes_of(purchase_id: int) -> Sequence[Dispute]:
     return db.session.scalars(sa.select(Dispute).where(Dispute.purchase_id == purchase_id).order_by(Dispute.id)).all()
 
 
+def other_subscription_purchase(purchase: Purchase) -> Purchase | None:
+    """A payment for another subscription to the same plan that gives access now, the oldest of them."""
+    return db.session.scalar(
+        sa.select(Purchase)
+        .join(Subscription, Subscription.id == Purchase.subscription_id)
+        .where(
+            Subscription.user_id == purchase.user_id,
+            Subscription.plan_id == purchase.plan_id,
+            Subscription.id != purchase.subscription_id,
+            Subscription.state.in_((SubscriptionState.RUNNING, SubscriptionState.GRACE, SubscriptionState.PAUSED)),
+            Purchase.access.in_(HOLDS),
+        )
+        .order_by(Purchase.id)
+        .limit(1)
+    )
+
+
 def live_subscriptions_of(user_id: int) -> Sequence[Subscription]:
     """The subscriptions that the provider may still charge for."""
     statement = sa.select(Subscription).where(
@@ -108,7 +125,8 @@ def access_of_latest_payment(subscription_id: int) -> Access:
     found = db.session.scalar(
         sa.select(Purchase.access)
         .where(Purchase.subscription_id == subscription_id, Purchase.paid_at.is_not(None))
-        .order_by(Purchase.paid_at.desc(), Purchase.id.desc())
+        # Renewals are younger than the checkout that began it, whenever we heard of either.
+        .order_by(Purchase.checkout_request.is_(None).desc(), Purchase.paid_at.desc(), Purchase.id.desc())
         .limit(1)
     )
     return Access(found) if found is not None else Access.NONE

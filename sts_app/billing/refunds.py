@@ -116,9 +116,12 @@ def decide_part(purchase_id: int, *, keeps_access: bool, reason: str, actor: str
     ):
         raise CannotRefund("No part of this purchase went back, so there is nothing to decide.")
     verdict = "keep" if keeps_access else "end"
-    if purchase.partial_verdict == verdict:
+    refunds, disputes = queries.refunds_of(purchase.id), queries.disputes_of(purchase.id)
+    money = settling.known_money(purchase, refunds, disputes)
+    back = money.refunded + money.lost
+    if purchase.partial_verdict == verdict and (purchase.partial_verdict_cents or 0) >= back:
         raise AlreadyDone("That is decided already.")
-    purchase.partial_verdict = verdict
+    purchase.partial_verdict, purchase.partial_verdict_cents = verdict, back
     audit.record(actor, f"billing.part_{verdict}", f"purchase:{purchase.id}", reason=reason.strip())
     settling.reckon_again(purchase)
     return purchase

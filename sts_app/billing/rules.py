@@ -101,6 +101,7 @@ _DEAD_INTENTS = ("requires_payment_method", "canceled")
 BACK: frozenset[RefundStatus] = frozenset({"pending", "requires_action", "succeeded"})
 OPEN: frozenset[DisputeStatus] = frozenset({"needs_response", "under_review"})
 INQUIRY: frozenset[DisputeStatus] = frozenset({"warning_needs_response", "warning_under_review"})
+ANSWERABLE: frozenset[DisputeStatus] = frozenset({"needs_response", "warning_needs_response"})
 
 
 # Why money ended access or put it to rest. What staff ended or suspended for another reason, money does not restore.
@@ -174,6 +175,14 @@ class Money:
 
 
 @dataclass(frozen=True)
+class Verdict:
+    """What staff said when `cents` had gone back: access stays, or ends. More than that asks them again."""
+
+    keeps: bool
+    cents: int
+
+
+@dataclass(frozen=True)
 class Standing:
     """What a payment's money means. `asks_staff` where a part went back and nobody said what that means for access."""
 
@@ -226,8 +235,8 @@ def merge(known: Money, told: Money) -> Money:
     )
 
 
-def standing_of(money: Money, *, verdict: str | None = None) -> Standing:
-    """What the money means. `verdict` is what staff said to a part that went back: keep or end."""
+def standing_of(money: Money, *, verdict: Verdict | None = None) -> Standing:
+    """What the money means, and with `verdict` what staff said to a part that went back."""
     if not money.paid:
         return Standing(money.unpaid, Access.NONE)
     if 0 < money.total <= money.refunded:
@@ -236,16 +245,16 @@ def standing_of(money: Money, *, verdict: str | None = None) -> Standing:
     back = money.refunded + money.lost
     if 0 < money.total <= back:
         return Standing(status, Access.ENDED, LOST)
-    if back and verdict == "end":
+    if back and verdict is not None and not verdict.keeps:
         return Standing(status, Access.ENDED, PART_ENDED)
-    asks = bool(back) and verdict is None
+    asks = bool(back) and (verdict is None or back > verdict.cents)
     if any(each.status in OPEN for each in money.disputes.values()):
         return Standing(status, Access.SUSPENDED, DISPUTED, asks)
     return Standing(status, Access.STANDS, "", asks)
 
 
 def purchase_step(
-    known: Money, facts: PaymentFacts, *, ref: str, currency: str, verdict: str | None = None
+    known: Money, facts: PaymentFacts, *, ref: str, currency: str, verdict: Verdict | None = None
 ) -> Decision:
     """What becomes of a purchase of which `known` is known when `facts` are read. Never moves it backwards."""
     before = standing_of(known, verdict=verdict)

@@ -29,6 +29,7 @@ from sts_app.billing.rules import (
     PurchaseStatus,
     RefundState,
     Standing,
+    Verdict,
     purchase_step,
     standing_of,
 )
@@ -48,21 +49,26 @@ def locked(purchase_id: int) -> Purchase:
 
 
 def apply_facts(purchase_id: int, facts: PaymentFacts) -> Decision:
-    """Bring a purchase in step with what the provider says of it. The same facts twice change nothing.
+    """Bring a purchase in step with what the provider says of it. The same facts twice change nothing."""
+    return settle(purchase_id, facts)[0]
+
+
+def settle(purchase_id: int, facts: PaymentFacts) -> tuple[Decision, Purchase]:
+    """The same, and the purchase that the facts turned out to be about.
 
     A second payment under one reference, as of a checkout that was recovered twice, is a purchase of its
     own: no cent is without a row.
     """
     purchase = locked(purchase_id)
-    told_ref = purchase.ref
     if _is_another_payment(purchase, facts):
         purchase = _second_payment(purchase, facts)
+    told_ref = facts.purchase_ref if facts.purchase_ref in _refs_of(purchase) else purchase.ref
     refunds, disputes = queries.refunds_of(purchase.id), queries.disputes_of(purchase.id)
     known = known_money(purchase, refunds, disputes)
-    decision = purchase_step(known, facts, ref=told_ref, currency=purchase.currency, verdict=purchase.partial_verdict)
+    decision = purchase_step(known, facts, ref=told_ref, currency=purchase.currency, verdict=verdict_of(purchase))
     if decision.kind is Kind.NONSENSE:
         log.error("billing.nonsense", purchase_id=purchase.id, because=decision.because)
-        return decision
+        return decision, purchase
     _note_facts(purchase, facts, decision)
     _keep(purchase, refunds, disputes, facts.refunds, facts.disputes, decision.money)
     _follow(purchase, known, decision.money, decision.standing)
@@ -70,7 +76,21 @@ def apply_facts(purchase_id: int, facts: PaymentFacts) -> Decision:
         purchase.next_look_up_at = None
         # A look-up that died on the way, or is still out, has nothing left to bring.
         purchase.lease_token = purchase.leased_until = None
-    return decision
+    return decision, purchase
+
+
+def left_behind(*, limit: int = 100) -> list[int]:
+    """Ids of paid purchases whose access nobody has reckoned: code from before it did not."""
+    statement = sa.select(Purchase.id).where(
+        Purchase.access == Access.NONE,
+        Purchase.status.in_((PurchaseStatus.COMPLETED, PurchaseStatus.PARTIALLY_REFUNDED, PurchaseStatus.REFUNDED)),
+    )
+    return list(db.session.scalars(statement.order_by(Purchase.id).limit(limit)))
+
+
+def reckon(purchase_id: int) -> None:
+    """Reckon the access of one that was left behind."""
+    reckon_again(locked(purchase_id))
 
 
 def apply_refund(purchase: Purchase, told: RefundFacts) -> None:
@@ -86,7 +106,7 @@ def apply_dispute(purchase: Purchase, told: DisputeFacts) -> bool:
 def reckon_again(purchase: Purchase) -> Standing:
     """Put into effect what staff said to a part that went back. The purchase is locked by the caller."""
     money = known_money(purchase, queries.refunds_of(purchase.id), queries.disputes_of(purchase.id))
-    standing = standing_of(money, verdict=purchase.partial_verdict)
+    standing = standing_of(money, verdict=verdict_of(purchase))
     _follow(purchase, money, money, standing)
     return standing
 
@@ -125,19 +145,40 @@ def _apply_part(
         refunds=refunds,
         disputes=disputes,
     )
-    decision = purchase_step(
-        known, facts, ref=purchase.ref, currency=purchase.currency, verdict=purchase.partial_verdict
-    )
+    decision = purchase_step(known, facts, ref=purchase.ref, currency=purchase.currency, verdict=verdict_of(purchase))
     _keep(purchase, rows, dispute_rows, refunds, disputes, decision.money)
     _follow(purchase, known, decision.money, decision.standing)
     return decision.kind is Kind.CHANGE
 
 
+def verdict_of(purchase: Purchase) -> Verdict | None:
+    """What staff said to a part that went back, if they said anything."""
+    if purchase.partial_verdict is None:
+        return None
+    return Verdict(purchase.partial_verdict == "keep", purchase.partial_verdict_cents or 0)
+
+
 def _is_another_payment(purchase: Purchase, facts: PaymentFacts) -> bool:
-    """Whether these facts are of money that came in beside what paid for the purchase already."""
+    """Whether these facts are of a checkout that was paid beside the one that paid for the purchase already."""
     was_paid = PurchaseStatus(purchase.status).was_paid
     differs = facts.intent_id != purchase.intent_id and facts.session_id != purchase.session_id
-    return was_paid and facts.payment == "paid" and differs
+    return was_paid and facts.session_id is not None and facts.payment == "paid" and differs
+
+
+def _refs_of(purchase: Purchase) -> set[str]:
+    """The references under which the provider may tell of this payment.
+
+    A second payment has that of the first, and so has a renewal.
+    """
+    known = {purchase.ref}
+    if purchase.duplicate_of_id is not None:
+        known.add(db.session.get_one(Purchase, purchase.duplicate_of_id).ref)
+    if purchase.subscription_id is not None:
+        same = sa.select(Purchase.ref).where(
+            Purchase.subscription_id == purchase.subscription_id, Purchase.checkout_request.is_not(None)
+        )
+        known.update(db.session.scalars(same))
+    return known
 
 
 def _second_payment(first: Purchase, facts: PaymentFacts) -> Purchase:
@@ -176,7 +217,8 @@ def _note_facts(purchase: Purchase, facts: PaymentFacts, decision: Decision) -> 
     if facts.session_id and (purchase.session_id is None or (not was_paid and decision.kind is Kind.CHANGE)):
         # A recovered checkout has a session of its own; the one that was paid is the one that counts.
         purchase.session_id = facts.session_id
-    if facts.session_id is None or purchase.session_id == facts.session_id:
+    is_its_own = purchase.session_id == facts.session_id if facts.session_id else purchase.session_id is None
+    if is_its_own:
         purchase.intent_id = facts.intent_id or purchase.intent_id
         purchase.invoice_id = facts.invoice_id or purchase.invoice_id
     is_open = decision.status is PurchaseStatus.PENDING
@@ -306,11 +348,17 @@ def mark_paid(purchase: Purchase) -> None:
     letters.purchase_confirmed(user, purchase, plan)
     letters.new_purchase(user, purchase, plan)
     if purchase.subscription_id is not None or plan.mode == Mode.SUBSCRIPTION:
+        _flag(purchase, user, subscriptions.refuse_second(purchase))
         return
     paid_at = purchase.paid_at or clock.now()
-    provisioning.entitle(user.id, plan, source=source_of(purchase), paid_at=paid_at, actor="system")
+    # Subscriptions first: their rows are locked before plans and people are.
     subscriptions.replace_by(purchase, plan)
-    earlier = queries.other_paid_purchase(purchase)
+    provisioning.entitle(user.id, plan, source=source_of(purchase), paid_at=paid_at, actor="system")
+    _flag(purchase, user, queries.other_paid_purchase(purchase))
+
+
+def _flag(purchase: Purchase, user: User, earlier: Purchase | None) -> None:
+    """Offer the money back of what was paid for a second time."""
     if earlier is not None:
         purchase.duplicate_of_id = earlier.id
         audit.record("system", "billing.paid_twice", f"purchase:{purchase.id}", earlier=earlier.id)

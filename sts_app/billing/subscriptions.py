@@ -29,6 +29,7 @@ from sts_app.billing.gateway import (
 )
 from sts_app.billing.models import Purchase, Subscription
 from sts_app.billing.rules import (
+    WENT_BACK,
     Access,
     PurchaseStatus,
     SubscriptionStanding,
@@ -100,6 +101,24 @@ def follow(subscription_id: int) -> None:
             reasons.let_end(source, because=standing.because)
     if before is not standing.state:
         _tell(subscription, before, standing)
+    if standing.because == WENT_BACK and subscription.status in LIVE and subscription.cancel_because is None:
+        # Who has the money back is not charged again.
+        cancel(subscription, because=standing.because, actor="system")
+
+
+def refuse_second(purchase: Purchase) -> Purchase | None:
+    """End a subscription at once whose payer has what it gives already. The purchase that gave it, None for a first."""
+    if purchase.subscription_id is None:
+        return None
+    earlier = queries.owned_for_good(purchase.user_id) or queries.other_subscription_purchase(purchase)
+    if earlier is None:
+        return None
+    subscription = db.session.get_one(
+        Subscription, purchase.subscription_id, with_for_update=True, populate_existing=True
+    )
+    if subscription.cancel_because is None and subscription.status in LIVE:
+        cancel(subscription, because="its payer had this already", actor="system")
+    return earlier
 
 
 def replace_by(purchase: Purchase, plan: Plan) -> None:
@@ -109,6 +128,7 @@ def replace_by(purchase: Purchase, plan: Plan) -> None:
         its = catalog.covered_strategies(db.session.get_one(Plan, subscription.plan_id))
         if subscription.cancel_because is None and {strategy.id for strategy in its} <= covered:
             cancel(subscription, because="lifetime access was bought", actor="system")
+    db.session.flush()
 
 
 def cancel(subscription: Subscription, *, because: str, actor: str) -> None:
@@ -261,10 +281,10 @@ def _keep_renewal(subscription: Subscription, invoice: InvoiceFacts) -> None:
     user = db.session.get_one(User, subscription.user_id)
     plan = db.session.get_one(Plan, subscription.plan_id)
     letters.renewed(user, purchase, plan)
-    owned = queries.owned_for_good(subscription.user_id)
-    if owned is not None and owned.paid_at is not None and owned.paid_at < (purchase.paid_at or clock.now()):
-        purchase.duplicate_of_id = owned.id
-        letters.paid_twice(user, purchase, owned)
+    earlier = refuse_second(purchase)
+    if earlier is not None:
+        purchase.duplicate_of_id = earlier.id
+        letters.paid_twice(user, purchase, earlier)
     wake("billing.work")
 
 

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts.models import LoginToken, UserSession
-from sts_app.billing import ledger, reminders
+from sts_app.billing import ledger, reminders, settling
 from sts_app.billing import queries as billing
 from sts_app.core import clock
 from sts_app.core.db import db
@@ -56,6 +56,16 @@ def people_to_look_at() -> list[int]:
 def keep_in_step(user_id: int) -> None:
     """Put right for one person what time alone has changed."""
     provisioning_services.keep_in_step(user_id)
+
+
+def purchases_unreckoned() -> Sequence[int]:
+    """Paid purchases that code of an earlier version completed during a deploy."""
+    return settling.left_behind()
+
+
+def reckon(purchase_id: int) -> None:
+    """Let status, access and entitlement of one of them say what its money says."""
+    settling.reckon(purchase_id)
 
 
 def checkouts_left() -> Sequence[int]:

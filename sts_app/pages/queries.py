@@ -33,8 +33,9 @@ QUESTIONS = (
         "what-does-it-cost",
         "What does it cost?",
         (
-            "{price}, paid once, for all strategies. It is not a subscription, nothing renews, and the price you see "
-            "is the price that is charged. Your bank may add its own fee for a foreign currency.",
+            "{price}, paid once, buys lifetime access to all strategies. It is not a subscription, nothing about it "
+            "renews, and the price you see is the price that is charged. Your bank may add its own fee for a foreign "
+            "currency.",
         ),
     ),
     Question(

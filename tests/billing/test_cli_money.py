@@ -1,4 +1,4 @@
-"""The commands about purchases, refunds, disputes and withdrawals: what they say, and how they end."""
+"""The commands about purchases and refunds: what they say, and how they end."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from sts_app.audit.models import AuditLog
-from sts_app.billing import withdrawals
-from sts_app.billing.models import Dispute, Purchase, Refund, Withdrawal
+from sts_app.billing.models import Purchase, Refund
 from sts_app.core.db import db as database
-from tests.builders import NOON, in_a_transaction, open_page, work
+from tests.builders import NOON, open_page, work
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -131,60 +130,3 @@ class TestRefunds:
 
     def test_a_decision_says_one_or_the_other(self, sts, purchase):
         assert sts("refunds", "decide", purchase.id, *REASON).exit_code == 2
-
-
-class TestDisputes:
-    @pytest.fixture
-    def dispute(self, purchase, till) -> Dispute:
-        till.open_dispute(purchase.session_id)
-        work("billing")
-        return database.session.scalars(sa.select(Dispute)).one()
-
-    def test_are_listed_and_shown(self, sts, dispute):
-        assert dispute.external_id in sts("disputes", "list").output
-        shown = sts("disputes", "show", dispute.id)
-        assert shown.exit_code == 0
-        assert "needs_response" in shown.output
-        assert "evidence is due by" in shown.output
-
-    def test_for_machines(self, sts, dispute, purchase):
-        told = json.loads(sts("disputes", "show", dispute.external_id, "--json").output)
-
-        assert (told["id"], told["purchase"], told["submissions"]) == (dispute.id, purchase.ref, 0)
-        assert json.loads(sts("disputes", "list", "--json").output) == [told]
-
-    @pytest.mark.parametrize("name", ["dp_nobody", "4711", "9" * 30])
-    def test_one_that_is_not_there(self, sts, plan, name):
-        assert sts("disputes", "show", name).exit_code == 1
-
-
-class TestWithdrawals:
-    @pytest.fixture
-    def withdrawal(self, purchase, alice) -> Withdrawal:
-        return in_a_transaction(lambda: withdrawals.declare(alice, purchase.id, name="Alice", address="203.0.113.7"))
-
-    def test_those_that_wait_are_listed(self, sts, withdrawal, purchase):
-        assert f"waits     {purchase.ref}, alice@customers.example" in sts("withdrawals", "list").output
-        [told] = json.loads(sts("withdrawals", "list", "--json").output)
-        assert (told["id"], told["name"], told["verdict"]) == (withdrawal.id, "Alice", None)
-
-    def test_accepted_the_money_goes_back(self, sts, withdrawal, purchase):
-        result = sts("withdrawals", "accept", withdrawal.id)
-        work("billing")
-
-        assert result.exit_code == 0
-        assert (withdrawal.verdict, withdrawal.decided_by, purchase.status) == ("accepted", "cli", "REFUNDED")
-        assert sts("withdrawals", "list").output == "There is none.\n"
-        assert "accepted" in sts("withdrawals", "list", "--all").output
-
-    def test_refused_with_the_reason_the_customer_reads(self, sts, withdrawal):
-        result = sts("withdrawals", "refuse", withdrawal.id, "--because", "a test")
-
-        assert result.exit_code == 0
-        assert (withdrawal.verdict, withdrawal.note) == ("refused", "a test")
-        assert sts("withdrawals", "accept", withdrawal.id).exit_code == 1
-        assert "(cli: a test)" in sts("withdrawals", "list", "--all").output
-
-    def test_one_that_is_not_there(self, sts, plan):
-        assert sts("withdrawals", "accept", 4711).exit_code == 1
-        assert sts("withdrawals", "refuse", 4711, "--because", "a test").exit_code == 1

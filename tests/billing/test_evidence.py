@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -23,15 +24,24 @@ SAM = "user:1"
 
 
 @pytest.fixture
-def disputed(alice, plan, till) -> Dispute:
+def bought_by_alice(alice, plan, till) -> Callable[[str], Dispute]:
     """Alice bought, received everything, and tells her bank that it was not she."""
-    alice.name = "Alice Å. 李"
-    purchase = open_page(alice, plan)
-    till.pay(purchase.session_id)
-    work()
-    till.open_dispute(purchase.session_id)
-    work("billing")
-    return database.session.scalars(sa.select(Dispute)).one()
+
+    def dispute(status: str) -> Dispute:
+        alice.name = "Alice Å. 李"
+        purchase = open_page(alice, plan)
+        till.pay(purchase.session_id)
+        work()
+        till.open_dispute(purchase.session_id, status)
+        work("billing")
+        return database.session.scalars(sa.select(Dispute)).one()
+
+    return dispute
+
+
+@pytest.fixture
+def disputed(bought_by_alice) -> Dispute:
+    return bought_by_alice("needs_response")
 
 
 def submit(dispute: Dispute) -> None:
@@ -54,6 +64,25 @@ class TestThePack:
         assert [line["proof"] for line in pack["access"]] == ["read back at TradingView"] * 6
         assert {line["name"] for line in pack["access"]} == {"Anna"}
         assert json.loads(json.dumps(pack)) == pack
+
+    def test_access_that_was_taken_away_again_is_in_it_too(self, disputed, clock):
+        clock.shift(timedelta(minutes=1))
+        work()
+
+        lines = evidence.gather(disputed.id)["access"]
+
+        assert [line["what"] for line in lines] == ["access given"] * 6 + ["access removed"] * 6
+        assert {line["proof"] for line in lines} == {"read back at TradingView"}
+
+    def test_what_nobody_was_asked_for_is_not_in_it(self, alice, plan, till):
+        """The payment is disputed before any access was given."""
+        purchase = open_page(alice, plan)
+        till.pay(purchase.session_id)
+        work("billing")
+        till.open_dispute(purchase.session_id)
+        work("billing")
+
+        assert evidence.gather(database.session.scalars(sa.select(Dispute.id)).one())["access"] == []
 
     def test_it_holds_no_secret(self, disputed):
         assert "sign_in" not in {each["kind"] for each in evidence.gather(disputed.id)["letters"]}
@@ -171,3 +200,16 @@ class TestHandingIn:
 
         assert disputed.next_attempt_at is None
         assert kinds().count("admin_evidence_refused") == 1
+
+    def test_a_chargeback_that_an_answered_inquiry_became_is_answered_again(self, bought_by_alice, till):
+        dispute = bought_by_alice("warning_needs_response")
+        submit(dispute)
+        work("billing")
+        assert (dispute.status, dispute.submissions) == ("warning_under_review", 1)
+
+        till.move_dispute(dispute.external_id, "needs_response")
+        work("billing")
+        submit(dispute)
+        work("billing")
+
+        assert (dispute.status, submissions(till, dispute)) == ("under_review", 2)

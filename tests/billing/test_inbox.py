@@ -540,7 +540,7 @@ class TestBrokenHandling:
             raise RuntimeError("a bug")
 
         till.pay(purchase.session_id)
-        monkeypatch.setattr(settling, "apply_facts", broken)
+        monkeypatch.setattr(settling, "settle", broken)
 
         for _ in range(6):
             work("billing")

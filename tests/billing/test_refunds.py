@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 import pytest
 import sqlalchemy as sa
 
 from sts_app.audit.models import AuditLog
-from sts_app.billing import inbox, queries, refunds
+from sts_app.billing import inbox, queries, refunds, settling
 from sts_app.billing.gateway import Refused, TryLater
 from sts_app.billing.models import Purchase, Refund
 from sts_app.billing.simulated import Fault, behave, misbehave
@@ -340,3 +341,16 @@ class TestDisputes:
         work()
 
         assert [letter.kind for letter in letters() if "dispute" in letter.kind] == ["dispute_opened", "admin_dispute"]
+
+
+class TestADeploy:
+    @pytest.mark.breaks_invariants
+    def test_what_older_code_completed_is_reckoned_by_the_sweep(self, bought, plan, alice):
+        bought.access = "none"
+        database.session.commit()
+        assert not queries.owns(alice.id, plan.id)
+
+        for purchase_id in settling.left_behind():
+            in_a_transaction(partial(settling.reckon, purchase_id))
+
+        assert (bought.access, queries.owns(alice.id, plan.id), settling.left_behind()) == ("stands", True, [])

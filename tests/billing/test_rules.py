@@ -27,6 +27,7 @@ from sts_app.billing.rules import (
     Money,
     PurchaseStatus,
     SubscriptionState,
+    Verdict,
     merge,
     money_of,
     purchase_step,
@@ -193,14 +194,20 @@ class TestRefunds:
         assert (standing.status, standing.access) == (P.REFUNDED, Access.ENDED)
 
     @pytest.mark.parametrize(
-        ("verdict", "access", "asks"), [(None, "stands", True), ("keep", "stands", False), ("end", "ended", False)]
+        ("verdict", "access", "asks"),
+        [
+            (None, "stands", True),
+            (Verdict(True, 4000), "stands", False),
+            (Verdict(True, 3999), "stands", True),
+            (Verdict(False, 4000), "ended", False),
+        ],
     )
     def test_a_part_asks_staff_and_access_follows_their_word(self, verdict, access, asks):
         standing = standing_of(money_of(paid(refund(4000))), verdict=verdict)
         assert (standing.status, standing.access, standing.asks_staff) == (P.PARTIALLY_REFUNDED, access, asks)
 
     def test_a_word_about_a_part_that_came_back_means_nothing(self):
-        standing = standing_of(money_of(paid(refund(4000, "failed"))), verdict="end")
+        standing = standing_of(money_of(paid(refund(4000, "failed"))), verdict=Verdict(False, 4000))
         assert (standing.status, standing.access, standing.asks_staff) == (P.COMPLETED, Access.STANDS, False)
 
     def test_what_is_known_of_refunds_is_known_once(self):

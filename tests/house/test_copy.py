@@ -54,7 +54,16 @@ def claims_in(text: str) -> list[str]:
 def copy() -> dict[str, str]:
     texts = {str(path.relative_to(ROOT)): path.read_text() for path in TEMPLATES.rglob("*") if path.is_file()}
     for path in (ROOT / "sts_app").rglob("*.py"):
-        if path.name in {"letters.py", "errors.py", "views.py", "forms.py", "words.py", "purchases.py", "account.py"}:
+        if path.name in {
+            "letters.py",
+            "letters_money.py",
+            "errors.py",
+            "views.py",
+            "forms.py",
+            "words.py",
+            "purchases.py",
+            "account.py",
+        }:
             texts[str(path.relative_to(ROOT))] = path.read_text()
     for seeded in (*STRATEGIES, PLAN, *QUESTIONS):
         texts[f"{type(seeded).__name__} {seeded.slug}"] = "\n".join(

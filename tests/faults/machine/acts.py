@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from operator import methodcaller
 from typing import Any
 
 from tests.fakes.vendor import ALL, READS, WRITES, Nasty
@@ -229,8 +230,11 @@ def buy(m: Machine, person: int) -> bool:
         # The page of a payment that the store has not heard of yet.
         return True
     with m.stage.app.app_context():
-        house.cashier().pay(session_id)
+        if house.cashier().pay(session_id).payment != "paid":
+            # The page had run out, and the store has not heard of that yet.
+            return False
     m.sessions[source] = (person, session_id)
+    m.payments.append((person, session_id))
     m.reason(who, source)
     who.reasons[source].is_known = False
     return True
@@ -255,7 +259,7 @@ def deliver(m: Machine, number: int, again: bool, slowly: bool) -> bool:
 @act("money", 1, number=(0, 1, 2, 3))
 def lose_event(m: Machine, number: int) -> bool:
     """Stripe's event never comes: the purchase is looked up all the same."""
-    if number >= len(m.post) or m.post[number][0] == "charge.refunded":
+    if number >= len(m.post) or not m.post[number][0].startswith(("checkout.", "payment_intent.")):
         return False
     del m.post[number]
     return _fault(m, "lost webhook")
@@ -267,7 +271,8 @@ def refund(m: Machine, person: int) -> bool:
     for source, (number, session_id) in m.sessions.items():
         if number == person and who.reasons[source].ends_at is None:
             with m.stage.app.app_context():
-                house.cashier().give_back(session_id)
+                if not house.at_stripe(methodcaller("give_back", session_id)):
+                    return False
             who.reasons[source].ends_at = m.clock.at
             return True
     return False
@@ -303,9 +308,10 @@ def end(m: Machine, person: int, slowly: bool) -> bool:
 
 @act("gifts", 2, person=tuple(range(PEOPLE)), back=(False, True), slowly=BOTH)
 def suspend(m: Machine, person: int, back: bool, slowly: bool) -> bool:
-    """A dispute opens, or is won."""
+    """Staff put a gift to rest, or let it count again."""
     who = m.model.people[person]
-    source = next((r.source for r in who.reasons.values() if r.suspended is back), None)
+    gifts = (r for r in who.reasons.values() if r.source.startswith("gift"))
+    source = next((r.source for r in gifts if r.suspended is back), None)
     if source is None:
         return False
 

@@ -30,8 +30,8 @@ SPELLINGS = ("Alpha", "Bravo", "Shared", "Common", "Unknown")
 # A web request and a click of staff are ended by the server after so many seconds.
 WEB_SECONDS = 30
 WEBHOOK = "/api/webhooks/stripe"
-# Events that the store takes in and does nothing about.
-UNHEARD = ("charge.succeeded", "refund.created")
+# Events about somebody's customer, or papers: they say nothing about money that others do not say.
+UNHEARD = ("customer.", "invoice.", "charge.succeeded", "charge.failed")
 # So long after it was sent a request may still be carried out, although nobody waits for its answer any more. The
 # store reckons with a lease after it has given up waiting.
 LATEST = timedelta(seconds=195)
@@ -91,7 +91,10 @@ class Machine:
         self.slots: dict[str, Actor] = {}
         self.post: list[tuple[str, bytes]] = []
         self.untold: bytes | None = None
+        # Who paid on which page; and the pages that somebody left, which may be recovered.
         self.sessions: dict[str, tuple[int, str]] = {}
+        self.payments: list[tuple[int, str]] = []
+        self.left: list[tuple[int, str]] = []
         self.rows: dict[int, Row] = {}
         self.trace: list[str] = []
         self.acts: Counter[str] = Counter()
@@ -275,7 +278,7 @@ class Machine:
     def _ring(self, url: str, *, data: bytes, headers: dict[str, str], **_: Any) -> Any:
         """The simulated Stripe has an event to tell: it waits in the post until it is delivered."""
         kind = json.loads(data)["type"]
-        if kind not in UNHEARD:
+        if not kind.startswith(UNHEARD):
             self.post.append((kind, data))
         return _Taken()
 
@@ -315,7 +318,8 @@ class Machine:
         self._seen = seen
         held, rows = self.stage.held(), self.rows
         for row in rows.values():
-            if row.state != "verified":
+            if row.state != "verified" and not row.leased:
+                # Whoever has it may have read it before it was changed.
                 self.model.disturbed.discard(row.pair)
             elif row.evidence == "read back":
                 self.model.lies.discard(row.pair)

@@ -5,15 +5,19 @@ Each runs inside a transaction and an app context that the caller opened.
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 from pydantic import SecretStr
 
 from sts_app.accounts.models import User
+from sts_app.billing import comparing, evidence, refunds
+from sts_app.billing import queries as billing_queries
 from sts_app.billing import services as billing
-from sts_app.billing.models import Purchase
+from sts_app.billing.gateway import Refused
+from sts_app.billing.models import Dispute, Purchase
 from sts_app.billing.simulated import SimulatedPayments
 from sts_app.catalog import services as catalog
 from sts_app.catalog.models import Plan
@@ -53,6 +57,48 @@ def open_page(user_id: int) -> tuple[int, str]:
         billing.remember_checkout(purchase, page)
         return purchase_id, page.session_id
     return purchase_id, purchase.session_id
+
+
+def at_stripe(deed: Callable[[SimulatedPayments], Any]) -> bool:
+    """Let something happen at Stripe; false where Stripe says that it cannot."""
+    try:
+        deed(cashier())
+    except Refused:
+        return False
+    return True
+
+
+def ask_refund(session_id: str, cents: int | None) -> None:
+    purchase = db.session.scalars(sa.select(Purchase).where(Purchase.session_id == session_id)).one_or_none()
+    if purchase is not None:
+        refunds.ask(purchase.id, reason="the machine said so", actor=STAFF, amount_cents=cents)
+
+
+def submit_evidence(session_id: str) -> None:
+    statement = sa.select(Dispute.id).join(Purchase, Purchase.id == Dispute.purchase_id)
+    dispute_id = db.session.scalar(statement.where(Purchase.session_id == session_id).limit(1))
+    if dispute_id is not None:
+        evidence.submit(dispute_id, actor=STAFF)
+
+
+def compare() -> None:
+    """Compare with Stripe's own lists, as far back as it remembers."""
+    comparing.run(cashier(), since=clock.now() - timedelta(days=29))
+
+
+def our_books(m: Any) -> tuple[int, int, int]:
+    """(received, refunded, withheld) in cents, by the store's rows."""
+    with m.stage.app.app_context():
+        books = billing_queries.sums()
+        db.session.rollback()
+    return books.received, books.refunded, books.withheld
+
+
+def their_books(m: Any) -> tuple[int, int, int]:
+    """The same by the simulated Stripe's own."""
+    with m.stage.app.app_context():
+        books = cashier().books()
+    return books.charged, books.refunded, books.withheld
 
 
 def set_name(user_id: int, spelling: str, *, by_staff: bool = True) -> None:

@@ -146,15 +146,30 @@ _ASKED_AGAIN = (
     _WORK,
 )
 
+_BEGUN: Told = ("start", {"slot": "w2", "job": "provisioning", "far": False})
+_ONE_STEP: Told = ("step", {"slot": "w2", "points": 1})
+_RENAMED_MEANWHILE = (
+    *_CUSTOMER,
+    _BEGUN,
+    _ONE_STEP,
+    ("name", {"person": 0, "spelling": 2, "staff": True, "slowly": False}),
+)
+_TWO_WORKERS = (
+    *_CUSTOMER,
+    _BEGUN,
+    ("start", {"slot": "w1", "job": "provisioning", "far": False}),
+    *[_ONE_STEP] * 3,
+)
+
 MUTANTS = (
     Mutant("the old name goes first", 2, _old_name_goes_first),
     Mutant("a yes is believed", 1, _a_yes_is_believed),
     Mutant("silence is absence", Story(Opening(), _SILENT_WHILE_REVOKED), _silence_is_absence),
-    Mutant("an old direction is settled", 19, _an_old_direction_is_settled),
+    Mutant("an old direction is settled", Story(Opening("direct"), _RENAMED_MEANWHILE), _an_old_direction_is_settled),
     Mutant("a late call is forgotten", Story(Opening(), _GRANTED_LATE), _a_late_call_is_forgotten),
     Mutant("a letter for every try", Story(Opening(), _ASKED_AGAIN), _a_letter_for_every_try),
     Mutant("the sweep looks at nobody", 8, _the_sweep_looks_at_nobody),
-    Mutant("a lease of no time", 34, _a_lease_of_no_time),
+    Mutant("a lease of no time", Story(Opening(), _TWO_WORKERS), _a_lease_of_no_time),
 )
 
 

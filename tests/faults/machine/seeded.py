@@ -23,7 +23,7 @@ SHORTEST, LONGEST = 40, 120
 WAYS = ("open", "secured", "direct")
 # What a history may be without, so that what remains happens more often together.
 CAUSES = ("people", "money", "gifts", "shop", "staff", "edits", "time")
-OPTIONAL = ("crash", "database", "lost", "nasty", "session", "edits", "gifts", "shop", "staff", "redis")
+OPTIONAL = ("crash", "database", "lost", "nasty", "session", "edits", "gifts", "shop", "staff", "redis", "banks")
 
 
 @dataclass(frozen=True)
