@@ -73,6 +73,8 @@ class Handling:
     dispute: DisputeFacts | None = None
     subscription: SubscriptionFacts | None = None
     trouble: PaymentsError | None = None
+    # Whether the subscription stands otherwise than before.
+    moved: bool = False
 
     def call(self, gateway: Payments) -> None:
         """Fetch the present facts. Raises nothing."""
@@ -147,7 +149,7 @@ class Handling:
                 changed = self._settle_payment(event, purchase_id)
         if event.state == EventState.STUCK:
             return
-        changed |= event.changed
+        changed |= self.moved
         _close(event, EventState.HANDLED, Kind.CHANGE if changed else Kind.REPEAT, changed=changed)
 
     def _settle_payment(self, event: WebhookEvent, purchase_id: int) -> bool:
@@ -181,7 +183,7 @@ class Handling:
             return False
         before = (subscription.status, subscription.period_end, subscription.ends_at)
         subscriptions.apply_facts(subscription, self.subscription)
-        event.changed |= before != (subscription.status, subscription.period_end, subscription.ends_at)
+        self.moved = before != (subscription.status, subscription.period_end, subscription.ends_at)
         return True
 
     def _purchase_id(self, event: WebhookEvent) -> int | None:

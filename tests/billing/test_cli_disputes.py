@@ -186,7 +186,7 @@ class TestHandingEvidenceIn:
         assert self.standing(sts, dispute) == "handed in"
 
     def test_what_was_handed_in_at_stripe_is_known(self, sts, dispute):
-        dispute.submissions = 1
+        dispute.submissions, dispute.status = 1, "under_review"
 
         assert "handed in at Stripe" in sts("disputes", "show", dispute.id).output
 
