@@ -21,4 +21,18 @@ FOUND: dict[str, Story] = {
             ("start", {"slot": "w1", "job": "provisioning", "far": True}),
         ),
     ),
+    # A name that TradingView does not know, by a person's false word: its removal went to and fro and never ended.
+    "a removal from a name that nobody has comes to an end (seed 700676)": Story(
+        Opening("secured"),
+        (
+            ("name", {"person": 0, "spelling": 4, "staff": True, "slowly": False}),
+            ("gift", {"person": 0, "seconds": None, "slowly": False}),
+            ("switch", {"to": "MANUAL", "slowly": False}),
+            ("start", {"slot": "w0", "job": "provisioning", "far": True}),
+            ("session_dies", {}),
+            ("task", {"number": 0, "verdict": "a lie", "slowly": False}),
+            ("start", {"slot": "w0", "job": "provisioning", "far": True}),
+            ("end", {"person": 0, "slowly": False}),
+        ),
+    ),
 }
