@@ -36,6 +36,7 @@ from sts_app.billing.rules import (
 from sts_app.catalog.models import Mode, Plan
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
+from sts_app.provisioning import queries as provisioning_queries
 from sts_app.provisioning import services as provisioning
 
 log = structlog.get_logger()
@@ -311,8 +312,9 @@ def _follow(purchase: Purchase, known: Money, money: Money, standing: Standing) 
         log.info("billing.purchase", purchase_id=purchase.id, before=before.value, after=standing.status.value)
         if standing.status.was_paid and not before.was_paid:
             purchase.paid_at = clock.now()
-            if standing.status.is_paid:
-                mark_paid(purchase)
+        # Of money that was on its way back when it was first heard of, nothing has come until it stays after all.
+        if standing.status.is_paid and not (before.was_paid and _has_entitled(purchase)):
+            mark_paid(purchase)
         purchase.status = standing.status
         word = standing.status.value.lower()
         audit.record("system", f"billing.purchase_{word}", f"purchase:{purchase.id}", before=before.value)
@@ -355,6 +357,13 @@ def mark_paid(purchase: Purchase) -> None:
     subscriptions.replace_by(purchase, plan)
     provisioning.entitle(user.id, plan, source=source_of(purchase), paid_at=paid_at, actor="system")
     _flag(purchase, user, queries.other_paid_purchase(purchase))
+
+
+def _has_entitled(purchase: Purchase) -> bool:
+    source = source_of(purchase)
+    if purchase.subscription_id is not None:
+        source = subscriptions.source_of(purchase.subscription_id)
+    return provisioning_queries.entitlement_from(source) is not None
 
 
 def _flag(purchase: Purchase, user: User, earlier: Purchase | None) -> None:

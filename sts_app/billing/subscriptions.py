@@ -81,7 +81,7 @@ def follow(subscription_id: int) -> None:
     standing = _standing(subscription)
     before = SubscriptionState(subscription.state)
     subscription.state = standing.state
-    source = source_of(subscription)
+    source = source_of(subscription.id)
     if before is not standing.state:
         audit.record(
             "system", f"billing.subscription_{standing.state}", f"subscription:{subscription.id}", before=before.value
@@ -231,9 +231,9 @@ def apply_facts(subscription: Subscription, facts: SubscriptionFacts) -> None:
         subscription.next_look_up_at = min(subscription.next_look_up_at or standing.until, standing.until)
 
 
-def source_of(subscription: Subscription) -> str:
+def source_of(subscription_id: int) -> str:
     """The name under which provisioning knows this subscription as a reason for access."""
-    return f"subscription:{subscription.id}"
+    return f"subscription:{subscription_id}"
 
 
 def _standing(subscription: Subscription) -> SubscriptionStanding:

@@ -251,6 +251,24 @@ class TestOtherStates:
         assert (ours.received, ours.refunded, ours.withheld) == (theirs.charged, theirs.refunded, theirs.withheld)
 
 
+class TestMoneyThatStaysAfterAll:
+    def test_a_payment_that_was_refunded_before_anybody_heard_of_it_gives_access_when_the_refund_fails(
+        self, alice, plan, till
+    ):
+        purchase = open_page(alice, plan)
+        till.pay(purchase.session_id)
+        refund_id = till.give_back(purchase.session_id, status="pending")
+        work()
+        assert (purchase.status, holders()) == ("REFUNDED", set())
+
+        till.move_refund(refund_id, "failed")
+        work()
+
+        assert (purchase.status, purchase.access) == ("COMPLETED", "stands")
+        assert len(holders()) == 6
+        assert kinds().count("purchase_confirmation") == 1
+
+
 class TestAPart:
     @pytest.fixture
     def part(self, bought, till) -> Purchase:
