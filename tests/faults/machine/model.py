@@ -56,11 +56,6 @@ class Person:
         self.name, self.spelling = name.lower(), name
         self.names.add(self.name)
 
-    def doubt(self, *kinds: str) -> None:
-        """From now on either may be seen of what was paid for: nobody knows when the store hears of what happens."""
-        for source, reason in self.reasons.items():
-            reason.is_shaky = reason.is_shaky or source.startswith(kinds)
-
     def is_entitled(self, now: datetime) -> bool:
         return any(reason.holds(now) for reason in self.reasons.values())
 
