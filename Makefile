@@ -73,10 +73,11 @@ $(PY):
 	echo "Making $(VENV) with $$($$found --version) ..."; \
 	rm -rf $(VENV) && $$found -m venv $(VENV)
 
+# Twice quiet: errors are shown, warnings about the machine's own settings of pip are not.
 define install
 	@echo "Installing $< (once) ..."
-	@$(PY) -m pip install --quiet --require-hashes -r $<
-	@$(PY) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@$(PY) -m pip install --quiet --quiet --require-hashes -r $<
+	@$(PY) -m pip install --quiet --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 endef
 

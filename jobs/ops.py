@@ -51,30 +51,21 @@ def _sweep() -> None:
     """Wake first: what is due must not wait for what is only looked over, and may fail."""
     with transaction():
         services.wake_for_due()
-    with transaction():
-        people = services.people_to_look_at()
-    for user_id in people:
-        try:
-            with transaction():
-                services.keep_in_step(user_id)
-        except SQLAlchemyError:
-            log.exception("ops.keep_in_step_failed", user_id=user_id)
-    with transaction():
-        unreckoned = services.purchases_unreckoned()
-    for purchase_id in unreckoned:
-        try:
-            with transaction():
-                services.reckon(purchase_id)
-        except SQLAlchemyError:
-            log.exception("ops.reckon_failed", purchase_id=purchase_id)
-    with transaction():
-        left = services.checkouts_left()
-    for purchase_id in left:
-        try:
-            with transaction():
-                services.remind(purchase_id)
-        except SQLAlchemyError:
-            log.exception("ops.remind_failed", purchase_id=purchase_id)
+    for find, deed in (
+        (services.people_to_look_at, services.keep_in_step),
+        (services.purchases_unreckoned, services.reckon),
+        (services.checkouts_left, services.remind),
+        (services.disputes_due, services.warn_of_dispute),
+        (services.letters_lost, services.warn_of_letters),
+    ):
+        with transaction():
+            found = find()
+        for each in found:
+            try:
+                with transaction():
+                    deed(each)
+            except SQLAlchemyError:
+                log.exception("ops.sweep_step_failed", step=deed.__name__, id=each)
 
 
 def _check_invariants() -> None:

@@ -14,10 +14,15 @@ from flask_migrate.cli import db as schema
 
 from sts_app.accounts import cli as accounts
 from sts_app.billing import cli as billing
+from sts_app.emails import cli as emails
 from sts_app.ops import cli as ops
 from sts_app.ops import folder
 from sts_app.provisioning import cli as provisioning
 from sts_app.settings import AppEnv, Settings, SettingsFault, load, names_of
+from sts_app.support import cli as support
+
+# What has to be done before there is a price to sell at and an address that Stripe rings.
+PREPARING = frozenset({"db", "seed", "stripe-setup"})
 
 
 class House(FlaskGroup):
@@ -46,12 +51,20 @@ class House(FlaskGroup):
 def _create_app() -> Flask:
     from sts_app import create_app
 
-    app = create_app(_settings_of_running())
+    app = create_app(_settings_of_running() or load(dict(os.environ), preparing=_is_preparing()))
     # What a command prints is its answer, for a person or a program to read: the log is not part of it.
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)
     return app
+
+
+def _is_preparing() -> bool:
+    """Whether the command is one of those that come before the store can run."""
+    context = click.get_current_context()
+    while context.parent is not None and context.parent.parent is not None:
+        context = context.parent
+    return context.info_name in PREPARING
 
 
 def _settings_of_running() -> Settings | None:
@@ -77,5 +90,13 @@ main = House(
     add_version_option=False,
     load_dotenv=False,
 )
-for command in (*accounts.commands, *provisioning.commands, *billing.commands, *ops.commands, schema):
+for command in (
+    *accounts.commands,
+    *provisioning.commands,
+    *billing.commands,
+    *support.commands,
+    *emails.commands,
+    *ops.commands,
+    schema,
+):
     main.add_command(command)

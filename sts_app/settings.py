@@ -11,6 +11,7 @@ import base64
 import ipaddress
 import re
 from datetime import timedelta
+from email.utils import parseaddr
 from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -94,6 +95,20 @@ def encryption_key(text: str) -> bytes:
     raise ValueError("must be 32 bytes, as 64 hex digits or as base64")
 
 
+def signing_key(text: str) -> bytes:
+    """The bytes of a webhook's signing secret in Svix's spelling: at least 16 as base64, after `whsec_` or bare.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        key = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if len(key) < 16:
+        raise ValueError("must be at least 16 bytes as base64, after whsec_")
+    return key
+
+
 def crosses_in_clear(address: str) -> bool:
     """True for plain http to a host that the Internet may reach: whoever listens there reads what is sent.
 
@@ -159,7 +174,10 @@ class Settings(BaseModel):
     # E-mail
     resend_api_key: SecretStr | None = _named("RESEND_API_KEY", default=None)
     resend_api_base: str | None = _named("RESEND_API_BASE", "RESEND_API_URL", default=None)
+    resend_webhook_secrets: CommaList = _named("RESEND_WEBHOOK_SECRET", default=(), repr=False)
     email_from: str = _named("EMAIL_FROM", default="STS Strategies <noreply@example.com>")
+    support_email: str | None = _named("SUPPORT_EMAIL", default=None)
+    postal_address: str | None = _named("POSTAL_ADDRESS", default=None)
     admin_emails: CommaList = _named("ADMIN_EMAIL", "ADMIN_ALERT_EMAILS", default=())
 
     # TradingView
@@ -203,7 +221,7 @@ class Settings(BaseModel):
     @field_validator(
         "stripe_secret_key", "resend_api_key", "tv_session_id", "tv_signature", "tv_access_api_url",
         "tv_canary_username", "credential_encryption_key", "stripe_price_id", "stripe_api_base", "resend_api_base",
-        "database_url_unpooled", "health_token", mode="before",
+        "database_url_unpooled", "health_token", "support_email", "postal_address", mode="before",
     )  # fmt: skip
     @classmethod
     def _empty_means_unset(cls, value: object) -> object:
@@ -232,6 +250,24 @@ class Settings(BaseModel):
     def _long_enough(cls, value: SecretStr) -> SecretStr:
         if len(value.get_secret_value()) < 32:
             raise ValueError("must be at least 32 characters of randomness")
+        return value
+
+    @field_validator("resend_webhook_secrets")
+    @classmethod
+    def _fit_to_verify(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        """An empty key would verify whatever anybody signs with an empty key."""
+        for number, value in enumerate(values, 1):
+            try:
+                signing_key(value)
+            except ValueError as error:
+                raise ValueError(f"{error}: number {number} of them is not") from None
+        return values
+
+    @field_validator("support_email")
+    @classmethod
+    def _one_plain_address(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[^\s,;<>\"@]+@[^\s,;<>\"@]+", value):
+            raise ValueError("must be one address, like help@example.com")
         return value
 
     @field_validator("credential_encryption_key")
@@ -269,6 +305,11 @@ class Settings(BaseModel):
     def public_url(self) -> str:
         """The address customers see, without a trailing slash."""
         return (self.app_url or f"http://127.0.0.1:{self.port}").rstrip("/")
+
+    @property
+    def support_address(self) -> str:
+        """Whom customers write to: `SUPPORT_EMAIL`, or else the plain address that letters come from."""
+        return self.support_email or parseaddr(self.email_from)[1]
 
     @property
     def simulated_vendors(self) -> tuple[str, ...]:
@@ -309,7 +350,7 @@ def _preset(environ: dict[str, str]) -> dict[str, str]:
     return {**chosen, **environ}
 
 
-def _faults_of(settings: Settings) -> list[str]:
+def _faults_of(settings: Settings, *, preparing: bool = False) -> list[str]:
     """Rules that span settings; each is one sentence that says what to do."""
     faults = []
     s = settings
@@ -317,7 +358,7 @@ def _faults_of(settings: Settings) -> list[str]:
         faults.append(f"Simulated vendors are refused in production: {', '.join(s.simulated_vendors)}")
     if s.payments_vendor == "live" and not s.stripe_secret_key:
         faults.append("STRIPE_SECRET_KEY is needed when PAYMENTS_VENDOR is live")
-    if s.payments_vendor == "live" and not s.stripe_price_id:
+    if s.payments_vendor == "live" and not s.stripe_price_id and not preparing:
         faults.append("STRIPE_PRICE_ID is needed when PAYMENTS_VENDOR is live")
     if s.payments_vendor == "simulated" and not s.stripe_webhook_secrets:
         faults.append("STRIPE_WEBHOOK_SECRET is needed: the simulator signs its events like Stripe does")
@@ -334,7 +375,7 @@ def _faults_of(settings: Settings) -> list[str]:
     if s.job_timeout + s.clock_skew_seconds >= s.lease_seconds:
         faults.append("LEASE_SECONDS must exceed JOB_TIMEOUT plus CLOCK_SKEW_SECONDS")
     if s.is_production:
-        if not s.stripe_webhook_secrets:
+        if not s.stripe_webhook_secrets and not preparing:
             faults.append("STRIPE_WEBHOOK_SECRET is required in production")
         if not s.app_url.startswith("https://"):
             faults.append("APP_URL is required in production and must start with https://")
@@ -365,8 +406,11 @@ def _faults_of_address(name: str, address: str) -> list[str]:
     return [f"{name} starts with http://, and credentials would go there in clear: use https://"] if in_clear else []
 
 
-def load(environ: dict[str, str]) -> Settings:
-    """Read the settings from `environ`, raising `SettingsFault` with every reason at once."""
+def load(environ: dict[str, str], *, preparing: bool = False) -> Settings:
+    """Read the settings from `environ`, raising `SettingsFault` with every reason at once.
+
+    `preparing` is for the commands that come before a store can run: what the set-up at Stripe makes may be missing.
+    """
     faults: list[str] = []
     given = {name: value for name, value in environ.items() if value.strip()}
     try:
@@ -378,9 +422,9 @@ def load(environ: dict[str, str]) -> Settings:
     except ValidationError as error:
         faults += [_sentence(fault) for fault in error.errors(include_input=False, include_url=False)]
         faulty = {environment_name(str(fault["loc"][0])) for fault in error.errors() if fault["loc"]}
-        raise SettingsFault(faults + _faults_beside(given, faulty)) from None
+        raise SettingsFault(faults + _faults_beside(given, faulty, preparing=preparing)) from None
     # Without the preset nobody knows which vendors were meant, so what they need is not held against them.
-    faults = faults or _faults_of(settings)
+    faults = faults or _faults_of(settings, preparing=preparing)
     if faults:
         raise SettingsFault(faults)
     return settings
@@ -405,7 +449,7 @@ _STAND_INS = {
 }
 
 
-def _faults_beside(given: dict[str, str], faulty: set[str]) -> list[str]:
+def _faults_beside(given: dict[str, str], faulty: set[str], *, preparing: bool) -> list[str]:
     """What else is wrong, so that mending the first faults does not bring up the next."""
     spared = {alias for field in Settings.model_fields for alias in names_of(field) if names_of(field)[0] in faulty}
     rest = {name: value for name, value in given.items() if name not in spared}
@@ -413,7 +457,7 @@ def _faults_beside(given: dict[str, str], faulty: set[str]) -> list[str]:
         settings = Settings.model_validate(_STAND_INS | rest)
     except ValidationError:
         return []
-    return [sentence for sentence in _faults_of(settings) if sentence.split()[0] not in faulty]
+    return [each for each in _faults_of(settings, preparing=preparing) if each.split()[0] not in faulty]
 
 
 def environment_name(field_or_alias: str) -> str:

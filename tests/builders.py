@@ -25,7 +25,8 @@ from jobs import provisioning as provisioning_job
 from sts_app.accounts.models import TEXTS_VERSION, Role, User, UserSession
 from sts_app.billing import customers
 from sts_app.billing.models import Purchase, WebhookEvent
-from sts_app.billing.services import Agreed, open_purchase, payments, remember_checkout, words_of
+from sts_app.billing.offers import offer_of, words_of
+from sts_app.billing.services import Agreed, open_purchase, payments, remember_checkout
 from sts_app.billing.services import checkout_request as stored_request
 from sts_app.billing.simulated import SimulatedPayments
 from sts_app.catalog.models import Plan, Strategy
@@ -264,6 +265,12 @@ def agreed(plan: Plan, **changes: Any) -> Agreed:
 def opened(user: User, plan: Plan, **changes: Any) -> Purchase:
     """The open purchase of this person and plan, without its page."""
     return open_purchase(user, plan, customer_id=customer_of(user), agreed=agreed(plan, **changes))
+
+
+def press(visitor: FlaskClient, plan: Plan | None = None, **given: Any) -> Any:
+    """Press the button of the page before paying, as it stands now: of the lifetime plan, or of another."""
+    named = {"plan": plan.slug} if plan is not None else {}
+    return visitor.post("/checkout", data=named | offer_of(plan or lifetime_plan()).fields, **given)
 
 
 def open_page(user: User, plan: Plan, **changes: Any) -> Purchase:

@@ -6,6 +6,7 @@ A world is for what one process cannot show: races, crashes, browsers, commands.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 import signal
@@ -31,6 +32,7 @@ ENV = {
     "ADAPTERS_PRESET": "mock",
     "SECRET_KEY": "a key for tests that guards nothing but tests",
     "STRIPE_WEBHOOK_SECRET": "whsec_for_tests",
+    "RESEND_WEBHOOK_SECRET": "whsec_" + base64.b64encode(b"guards nothing but tests").decode(),
     "HEALTH_TOKEN": "health-token-for-tests",
     "ADMIN_EMAIL": "sam@staff.example",
     "EMAIL_FROM": "STS Strategies <hello@sts.example>",

@@ -12,13 +12,14 @@ from sts_app.emails import services as emails
 def sign_in(token: LoginToken, *, link: str, code: str) -> None:
     minutes = current_app.config["STS"].magic_link_max_age // 60
     emails.post(
-        key=f"sign-in:{token.id}",
+        key=token.letter_key,
         kind="sign_in",
         to=token.email,
         subject=f"Your sign-in link for {current_app.config['STS'].app_name}",
         template="accounts/letters/sign_in",
         context={"link": address_of("accounts.continue_sign_in", link=link), "code_digits": code, "minutes": minutes},
         secret=True,
+        need="asked",
     )
 
 
@@ -31,4 +32,5 @@ def welcome(user: User) -> None:
         subject=f"Welcome to {current_app.config['STS'].app_name}",
         template="accounts/letters/welcome",
         context={"link": address_of("catalog.listing")},
+        need="spare",
     )

@@ -68,6 +68,11 @@ class LoginToken(Row, Base):
     used_at: Mapped[datetime | None]
     wrong_tries: Mapped[int] = mapped_column(default=0)
 
+    @property
+    def letter_key(self) -> str:
+        """What its letter is stored under. A link that staff printed has none."""
+        return f"sign-in:{self.id}"
+
 
 class UserSession(Row, Base):
     """One browser that is signed in; revoked by setting `revoked_at`."""

@@ -16,6 +16,7 @@ from sts_app.audit import services as audit
 from sts_app.core import clock, tokens
 from sts_app.core.db import claim, db
 from sts_app.core.errors import NotThere, Refusal
+from sts_app.emails import services as emails
 
 WRONG_TRIES = 5
 WRONG_TRIES_OF_ADDRESS = 20
@@ -212,6 +213,7 @@ def _sign_in(token: LoginToken) -> SignedIn:
         )
     )
     audit.record(f"user:{user.id}", "accounts.signed_in", f"user:{user.id}", new=is_new)
+    emails.arrived(token.letter_key)
     if is_new:
         letters.welcome(user)
     return SignedIn(user, secret, token.next_path, token.remember, is_new)

@@ -23,9 +23,11 @@ STATES = tuple(GrantState)
 
 @dataclass(frozen=True)
 class Overview:
+    """The store at a glance. `revenue` is in cents by currency."""
+
     people: int
     purchases: int
-    revenue_cents: int
+    revenue: dict[str, int]
     access: dict[str, int]
     waiting: dict[str, int]
     recent: Sequence[tuple[Purchase, str]]
@@ -61,7 +63,7 @@ def overview() -> Overview:
     return Overview(
         people=db.session.scalar(sa.select(sa.func.count()).select_from(User)) or 0,
         purchases=purchases,
-        revenue_cents=revenue,
+        revenue=revenue,
         access=provisioning.count_by_state(),
         waiting={
             "Manual tasks": provisioning.open_tasks(),

@@ -50,11 +50,15 @@ def _adapter(app: Flask) -> object:
 
 
 def _what_plans_name() -> list[OnShelf]:
-    """The prices that the store's plans name, so that they exist at the simulated Stripe as well."""
+    """The prices that the store's plans name, so that they exist at the simulated Stripe as well.
+
+    The seeded plan is sold there without naming one. Every other plan has none before `sts stripe-setup`.
+    """
     import sqlalchemy as sa
 
     from sts_app.billing.simulated import OnShelf
     from sts_app.catalog.models import Plan
+    from sts_app.catalog.queries import LIFETIME
     from sts_app.core.db import db
     from sts_app.settings import PLACEHOLDER_PRICE
 
@@ -62,5 +66,6 @@ def _what_plans_name() -> list[OnShelf]:
     columns = (price_id, Plan.name, Plan.price_cents, Plan.currency, Plan.interval)
     # A connection of its own: a vendor reads nothing in the middle of our transaction.
     with db.engine.begin() as connection:
-        rows = connection.execute(sa.select(*columns).order_by(Plan.position, Plan.id))
+        named = sa.or_(Plan.stripe_price_id.is_not(None), Plan.slug == LIFETIME)
+        rows = connection.execute(sa.select(*columns).where(named).order_by(Plan.position, Plan.id))
         return [OnShelf(*row) for row in rows]

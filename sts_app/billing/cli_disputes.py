@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -18,12 +18,17 @@ from sts_app.billing.cli_lines import (
     before_option,
     dispute_line,
     limit_option,
-    tell_disputes,
-    tell_end,
+    money_back,
+    print_rows,
+    reason_option,
+    tell_dispute,
+    tell_withdrawal,
+    withdrawal_line,
+    yes_option,
 )
 from sts_app.billing.evidence import Pack
 from sts_app.billing.evidence_pdf import as_pdf
-from sts_app.billing.models import Dispute, Purchase, Withdrawal
+from sts_app.billing.models import Dispute, Purchase
 from sts_app.core.commands import ACTOR, print_json, step, text
 from sts_app.core.errors import NotThere
 from sts_app.core.money import as_moment, as_money
@@ -34,20 +39,6 @@ disputes = AppGroup("disputes", help="See what customers dispute at their banks,
 withdrawals = AppGroup("withdrawals", help="Decide about customers who withdraw.", no_args_is_help=True)
 
 
-@dataclass(frozen=True)
-class WithdrawalLine:
-    """One declaration as it is shown; `verdict` is accepted, refused or None."""
-
-    id: int
-    purchase: str
-    email: str
-    name: str
-    declared_at: datetime
-    verdict: str | None
-    decided_by: str | None
-    note: str | None
-
-
 @disputes.command("list")
 @limit_option
 @before_option
@@ -56,11 +47,7 @@ def list_disputes(limit: int, before: int | None, as_json: bool) -> None:
     """List disputes, newest first."""
     with step():
         rows = [dispute_line(*row) for row in queries.latest_disputes(limit, before=before)]
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    tell_disputes(rows)
-    tell_end(rows, limit)
+    print_rows(rows, tell_dispute, as_json=as_json, limit=limit)
 
 
 @disputes.command("show")
@@ -73,7 +60,7 @@ def show_dispute(dispute: str, as_json: bool) -> None:
     if as_json:
         print_json(asdict(line))
         return
-    tell_disputes([line])
+    tell_dispute(line)
 
 
 @disputes.command("evidence")
@@ -106,7 +93,7 @@ def show_evidence(dispute: str, as_json: bool, file: Path | None, force: bool) -
 
 @disputes.command("submit")
 @_dispute
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 def submit_evidence(dispute: str, yes: bool) -> None:
     """Hand the evidence in, for good: the bank reads one answer."""
     with step():
@@ -133,24 +120,25 @@ def submit_evidence(dispute: str, yes: bool) -> None:
 def list_withdrawals(everything: bool, limit: int, as_json: bool) -> None:
     """List the withdrawals that wait for a decision, oldest first."""
     with step():
-        rows = [_withdrawal(*row) for row in queries.latest_withdrawals(limit, undecided=not everything)]
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    for row in rows:
-        click.echo(
-            f"{row.id:>6}  {as_moment(row.declared_at)}  {row.verdict or 'waits':8}  {row.purchase}, {row.email}"
-        )
-        decided = f" ({row.decided_by}{f': {row.note}' if row.note else ''})" if row.decided_by else ""
-        click.echo(f"{'':8}declared by {row.name}{decided}")
-    if not rows:
-        click.echo("There is none.")
+        rows = [withdrawal_line(*row) for row in queries.latest_withdrawals(limit, undecided=not everything)]
+    print_rows(rows, tell_withdrawal, as_json=as_json)
 
 
 @withdrawals.command("accept")
 @click.argument("withdrawal_id", metavar="ID", type=NUMBER)
-def accept(withdrawal_id: int) -> None:
+@yes_option
+def accept(withdrawal_id: int, yes: bool) -> None:
     """Accept a withdrawal: what is left of the money goes back, and the customer is told."""
+    with step():
+        purchase, _ = withdrawing.undecided(withdrawal_id)
+        cents = withdrawing.to_give_back(purchase)
+        lines = money_back(purchase, cents) if cents else [f"All of {purchase.ref} went back before."]
+        if purchase.subscription_id is not None:
+            lines.append("Its subscription ends, with no further charge.")
+    for line in lines:
+        click.echo(line)
+    if not yes:
+        click.confirm("Go ahead?", abort=True)
     with step():
         withdrawing.accept(withdrawal_id, ACTOR)
     click.echo("Accepted. The money goes back, and the customer is told.")
@@ -158,11 +146,11 @@ def accept(withdrawal_id: int) -> None:
 
 @withdrawals.command("refuse")
 @click.argument("withdrawal_id", metavar="ID", type=NUMBER)
-@click.option("--because", required=True, metavar="TEXT", callback=text, help="Why; the customer reads this.")
-def refuse(withdrawal_id: int, because: str) -> None:
+@reason_option("Why; the customer reads this.")
+def refuse(withdrawal_id: int, reason: str) -> None:
     """Refuse a withdrawal, with the reason that the customer reads."""
     with step():
-        withdrawing.refuse(withdrawal_id, because=because, actor=ACTOR)
+        withdrawing.refuse(withdrawal_id, because=reason, actor=ACTOR)
     click.echo("Refused. The customer is told why.")
 
 
@@ -228,19 +216,6 @@ def _tell(pack: Pack) -> None:
 
 def _moment(written: str | None) -> str:
     return as_moment(datetime.fromisoformat(written)) if written is not None else "never"
-
-
-def _withdrawal(row: Withdrawal, purchase: Purchase, email: str) -> WithdrawalLine:
-    return WithdrawalLine(
-        id=row.id,
-        purchase=purchase.ref,
-        email=email,
-        name=row.name,
-        declared_at=row.created_at,
-        verdict=row.verdict,
-        decided_by=row.decided_by,
-        note=row.note,
-    )
 
 
 commands: list[click.Command] = [disputes, withdrawals]

@@ -9,19 +9,27 @@ from datetime import UTC, datetime
 import click
 from flask.cli import AppGroup, with_appcontext
 
-from sts_app.billing import comparing, ledger
+from sts_app.billing import comparing, ledger, queries
+from sts_app.billing.cli_lines import (
+    NUMBER,
+    as_json_option,
+    limit_option,
+    person_called,
+    print_rows,
+    purchase_called,
+    reason_option,
+)
 from sts_app.billing.ledger import Line
-from sts_app.billing.rules import EventState
+from sts_app.billing.rules import EventState, Kind
 from sts_app.billing.services import payments
 from sts_app.core.commands import ACTOR, Refused, print_json, step, text
 from sts_app.core.errors import Refusal
 from sts_app.core.money import as_moment
 
-NUMBER = click.IntRange(1, 2**63 - 1)
 MOMENT = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"])
 ADDS_UP, DIFFERS = 0, 1
+OUTCOMES: dict[str, str] = {Kind.CHANGE: "it changed something", Kind.REPEAT: "it told nothing new"}
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 _event = click.argument("event", metavar="ID", callback=text)
 
 events = AppGroup(
@@ -33,12 +41,12 @@ events = AppGroup(
 @click.option("--id", "event", metavar="ID", default="", help="Our number of it, or Stripe's evt_...")
 @click.option("--type", "kind", metavar="TYPE", default="", help="What its type begins with: charge.dispute")
 @click.option("--state", type=click.Choice([state.value for state in EventState]), help="How far it is.")
-@click.option("--purchase", metavar="REF", default="", help="What it is about.")
+@click.option("--purchase", metavar="PURCHASE|REF", default="", help="What it is about.")
 @click.option("--email", metavar="EMAIL", default="", help="Whom it is about.")
 @click.option("--day", type=click.DateTime(formats=["%Y-%m-%d"]), help="When it happened, in UTC: 2026-11-21")
-@click.option("--limit", type=click.IntRange(1, 1000), default=ledger.PAGE, show_default=True, help="How many at most.")
+@limit_option
 @click.option("--after", type=NUMBER, metavar="NUMBER", help="Go on after this one.")
-@_as_json
+@as_json_option
 def list_events(
     event: str,
     kind: str,
@@ -51,30 +59,26 @@ def list_events(
     as_json: bool,
 ) -> None:
     """List events, newest first. What is given narrows the list."""
-    wanted = ledger.Wanted(
-        event=event,
-        kind=kind,
-        state=EventState(state) if state else None,
-        purchase=purchase,
-        email=email,
-        day=day.date() if day else None,
-    )
     with step():
+        found = queries.purchase_called(purchase)
+        wanted = ledger.Wanted(
+            event=event,
+            kind=kind,
+            state=EventState(state) if state else None,
+            purchase=found.ref if found is not None else purchase,
+            email=person_called(email).email if email else "",
+            day=day.date() if day else None,
+        )
         rows = ledger.search(wanted, limit=limit, after=after)
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    for row in rows:
-        _tell(row)
-    if not rows:
-        click.echo("There is none.")
-    if len(rows) == limit:
-        click.echo(f"There may be more: add `--after {rows[-1].id}`.")
+        if purchase and not rows:
+            # Nothing told of it, or it was mistyped: events may name what does not stand here.
+            purchase_called(purchase)
+    print_rows(rows, _tell, as_json=as_json, limit=limit, go_on="--after")
 
 
 @events.command()
 @_event
-@_as_json
+@as_json_option
 def show(event: str, as_json: bool) -> None:
     """Show one event with all that is known of it, its payload last."""
     with step():
@@ -94,8 +98,9 @@ def show(event: str, as_json: bool) -> None:
             click.echo(f"{'':8}{name:13} {value}")
     click.echo(f"{'':8}{'Came':13} {as_moment(sheet.line.received_at)}{', fetched' if sheet.line.fetched else ''}")
     if sheet.handled_at:
-        changed = "changed something" if sheet.line.changed else "changed nothing"
-        click.echo(f"{'':8}{'Ended':13} {as_moment(sheet.handled_at)}, {changed}")
+        before = ", after a time before that changed something"
+        did_before = sheet.line.changed and sheet.line.last_reason == Kind.REPEAT
+        click.echo(f"{'':8}{'Ended':13} {as_moment(sheet.handled_at)}{before if did_before else ''}")
     for act in sheet.acts:
         why = f": {act.because}" if act.because else ""
         click.echo(f"{'':8}{'Staff':13} {as_moment(act.at)}, {act.actor}, {act.action.rpartition('_')[2]}{why}")
@@ -117,11 +122,11 @@ def replay(event: str) -> None:
 
 @events.command()
 @_event
-@click.option("--because", required=True, metavar="TEXT", callback=text, help="Why; it is kept with the event.")
-def ignore(event: str, because: str) -> None:
+@reason_option("Why; it is kept with the event.")
+def ignore(event: str, reason: str) -> None:
     """Let an event be that is not handled."""
     with step():
-        row = ledger.ignore(event, because=because, actor=ACTOR)
+        row = ledger.ignore(event, because=reason, actor=ACTOR)
         words = f"{row.external_id} is let be."
     click.echo(words)
 
@@ -130,7 +135,7 @@ def ignore(event: str, because: str) -> None:
 @click.option("--since", type=MOMENT, metavar="DATE", help="From when, in UTC; at most thirty days ago.")
 @click.option("--until", type=MOMENT, metavar="DATE", help="Up to when, in UTC; now without it.")
 @click.option("--dry-run", is_flag=True, help="Count and report, and change nothing.")
-@_as_json
+@as_json_option
 @with_appcontext
 def replay_webhooks(since: datetime | None, until: datetime | None, dry_run: bool, as_json: bool) -> None:
     """Compare Stripe's own lists with ours, and fetch the events that never came.
@@ -157,8 +162,13 @@ def _tell_report(report: comparing.Report, dry_run: bool) -> None:
     click.echo(f"{report.stored:>6}  stored, {report.fetched} {fetched}")
     click.echo(f"{report.handled:>6}  handled")
     click.echo(f"{report.effects:>6}  with an effect")
-    if report.waiting:
-        click.echo(f"{report.waiting} wait for the worker.")
+    for count, words in (
+        (report.ignored, "ignored: about nothing that was bought here, or let be by staff"),
+        (report.stuck, "stuck: `sts events list --state stuck` lists what waits for a person"),
+        (report.waiting, "waiting for the worker"),
+    ):
+        if count:
+            click.echo(f"{count:>6}  {words}")
     for sentence in report.suspicions:
         click.echo(f"{sentence} {'It would be looked up again.' if dry_run else comparing.LOOKED_UP.strip()}")
     for sentence in report.findings:
@@ -172,7 +182,9 @@ def _tell(row: Line) -> None:
     whose = ", ".join(filter(None, (row.purchase, row.email)))
     if whose:
         click.echo(f"{'':8}{whose}")
-    if row.last_reason:
+    if row.last_reason in OUTCOMES:
+        click.echo(f"{'':8}{OUTCOMES[row.last_reason]}")
+    elif row.last_reason:
         again = f", again {as_moment(row.next_attempt_at)}" if row.next_attempt_at else ""
         click.echo(
             f"{'':8}after {row.tries} tries{again}: {row.last_reason}" if row.tries else f"{'':8}{row.last_reason}"

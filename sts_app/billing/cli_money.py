@@ -11,7 +11,7 @@ import click
 from flask.cli import AppGroup
 
 from sts_app.accounts.models import User
-from sts_app.billing import queries
+from sts_app.billing import queries, stripe_pages
 from sts_app.billing import refunds as refunding
 from sts_app.billing.cli_lines import (
     DisputeLine,
@@ -19,26 +19,44 @@ from sts_app.billing.cli_lines import (
     as_json_option,
     before_option,
     dispute_line,
+    email_argument,
     limit_option,
+    money_back,
+    person_called,
+    print_rows,
+    purchase_called,
+    reason_option,
     refund_line,
-    tell_disputes,
-    tell_end,
-    tell_refunds,
+    tell_dispute,
+    tell_refund,
+    yes_option,
 )
 from sts_app.billing.models import Purchase
 from sts_app.catalog.models import Plan
 from sts_app.core.commands import ACTOR, print_json, step, text
 from sts_app.core.db import db
-from sts_app.core.errors import NotThere
 from sts_app.core.money import as_moment, as_money
 
 _purchase = click.argument("purchase", metavar="PURCHASE|REF", callback=text)
-_reason = click.option(
-    "--reason", required=True, metavar="TEXT", callback=text, help="Why; it is kept, and nobody else reads it."
-)
+_reason = reason_option("Why; it is kept, and nobody else reads it.")
 
-purchases = AppGroup("purchases", help="See where the money of a purchase is.", no_args_is_help=True)
+purchases = AppGroup("purchases", help="Find purchases, and see where their money is.", no_args_is_help=True)
 refunds = AppGroup("refunds", help="Give money back, and say what a part of it means.", no_args_is_help=True)
+
+
+@dataclass(frozen=True)
+class PurchaseLine:
+    """One purchase as a list shows it. Cents."""
+
+    id: int
+    ref: str
+    email: str
+    plan: str
+    status: str
+    access: str
+    amount_cents: int
+    currency: str
+    opened_at: datetime
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,7 @@ class PurchaseSheet:
     session_id: str | None
     intent_id: str | None
     invoice_id: str | None
+    at_stripe: str | None
     agreed_at: datetime | None
     refunds: tuple[RefundLine, ...]
     disputes: tuple[DisputeLine, ...]
@@ -84,13 +103,26 @@ def _cents(ctx: click.Context, parameter: click.Parameter, value: str | None) ->
     return int(cents)
 
 
+@purchases.command("list")
+@email_argument
+@limit_option
+@before_option
+@as_json_option
+def list_purchases(email: str | None, limit: int, before: int | None, as_json: bool) -> None:
+    """List the purchases of EMAIL, or of everybody, newest first."""
+    with step():
+        user_id = person_called(email).id if email is not None else None
+        rows = [_line(*row) for row in queries.latest_purchases(limit, before=before, user_id=user_id)]
+    print_rows(rows, _tell, as_json=as_json, limit=limit)
+
+
 @purchases.command("show")
 @_purchase
 @as_json_option
 def show_purchase(purchase: str, as_json: bool) -> None:
     """Show one purchase with its money, its refunds and its disputes."""
     with step():
-        sheet = _sheet(_called(purchase))
+        sheet = _sheet(purchase_called(purchase))
     if as_json:
         print_json(asdict(sheet))
         return
@@ -110,11 +142,14 @@ def show_purchase(purchase: str, as_json: bool) -> None:
         ("Session", sheet.session_id),
         ("Payment", sheet.intent_id),
         ("Invoice", sheet.invoice_id),
+        ("At Stripe", sheet.at_stripe),
     ):
         if value:
             click.echo(f"{'':8}{name:13} {value}")
-    tell_refunds(sheet.refunds)
-    tell_disputes(sheet.disputes)
+    for refund in sheet.refunds:
+        tell_refund(refund)
+    for dispute in sheet.disputes:
+        tell_dispute(dispute)
 
 
 @refunds.command("ask")
@@ -128,14 +163,25 @@ def show_purchase(purchase: str, as_json: bool) -> None:
     show_default=True,
     help="What Stripe is told.",
 )
-def ask(purchase: str, amount: int | None, reason: str, kind: str) -> None:
+@yes_option
+def ask(purchase: str, amount: int | None, reason: str, kind: str, yes: bool) -> None:
     """Give money of a purchase back. A full refund ends its access; for a part staff decide."""
     with step():
-        found = _called(purchase)
+        found = purchase_called(purchase)
+        cents = refunding.check(found, amount)
+        purchase_id, ref, lines = found.id, found.ref, money_back(found, cents)
+        if found.subscription_id is not None:
+            lines.append("A subscription whose latest payment went back altogether ends, with no further charge.")
+    for line in lines:
+        click.echo(line)
+    if not yes:
+        click.confirm("Go ahead?", abort=True)
+    with step():
+        # As much as was said, whatever went back meanwhile.
         refund = refunding.ask(
-            found.id, reason=reason, actor=ACTOR, amount_cents=amount, kind=cast(refunding.Reason, kind)
+            purchase_id, reason=reason, actor=ACTOR, amount_cents=cents, kind=cast(refunding.Reason, kind)
         )
-        words = f"Refund {refund.id} of {as_money(refund.amount_cents, refund.currency)} goes out for {found.ref}."
+        words = f"Refund {refund.id} of {as_money(refund.amount_cents, refund.currency)} goes out for {ref}."
     click.echo(words)
 
 
@@ -147,11 +193,7 @@ def list_refunds(limit: int, before: int | None, as_json: bool) -> None:
     """List refunds, newest first."""
     with step():
         rows = [refund_line(*row) for row in queries.latest_refunds(limit, before=before)]
-    if as_json:
-        print_json([asdict(row) for row in rows])
-        return
-    tell_refunds(rows)
-    tell_end(rows, limit)
+    print_rows(rows, tell_refund, as_json=as_json, limit=limit)
 
 
 @refunds.command("decide")
@@ -163,16 +205,30 @@ def decide(purchase: str, keeps_access: bool | None, reason: str) -> None:
     if keeps_access is None:
         raise click.UsageError("Say either --keep-access or --end-access.")
     with step():
-        found = refunding.decide_part(_called(purchase).id, keeps_access=keeps_access, reason=reason, actor=ACTOR)
+        found = purchase_called(purchase)
+        refunding.decide_part(found.id, keeps_access=keeps_access, reason=reason, actor=ACTOR)
         words = f"Access of {found.ref} {'stays' if keeps_access else 'ends'}."
     click.echo(words)
 
 
-def _called(purchase: str) -> Purchase:
-    found = queries.purchase_called(purchase)
-    if found is None:
-        raise NotThere(f"There is no purchase {purchase}.")
-    return found
+def _line(purchase: Purchase, plan: str, email: str) -> PurchaseLine:
+    return PurchaseLine(
+        id=purchase.id,
+        ref=purchase.ref,
+        email=email,
+        plan=plan,
+        status=purchase.status,
+        access=purchase.access,
+        amount_cents=purchase.amount_cents,
+        currency=purchase.currency,
+        opened_at=purchase.created_at,
+    )
+
+
+def _tell(row: PurchaseLine) -> None:
+    amount = as_money(row.amount_cents, row.currency)
+    click.echo(f"{row.id:>6}  {as_moment(row.opened_at)}  {row.status}, access {row.access}, {amount}, {row.ref}")
+    click.echo(f"{'':8}{row.email}, {row.plan}")
 
 
 def _sheet(purchase: Purchase) -> PurchaseSheet:
@@ -201,6 +257,7 @@ def _sheet(purchase: Purchase) -> PurchaseSheet:
         session_id=purchase.session_id,
         intent_id=purchase.intent_id,
         invoice_id=purchase.invoice_id,
+        at_stripe=stripe_pages.page_of(purchase),
         agreed_at=consent.created_at if consent is not None else None,
         refunds=tuple(refund_line(row, purchase, email) for row in queries.refunds_of(purchase.id)),
         disputes=tuple(dispute_line(row, purchase, email) for row in queries.disputes_of(purchase.id)),

@@ -22,7 +22,7 @@ from sts_app.core.errors import NotNow, Refusal
 @click.option("--json", "as_json", is_flag=True, help="For machines. Holds the secret of an endpoint that was made.")
 @with_appcontext
 def stripe_setup(dry_run: bool, yes_live: bool, as_json: bool) -> None:
-    """Find or make the product and price of every plan, and the webhook endpoint, at Stripe.
+    """Find or make the product and price of every plan, the webhook endpoint and the customer portal, at Stripe.
 
     Plans are sold at these prices from then on. A second run changes nothing. The secret of an endpoint is
     printed when it is made, and never again. Exit codes: 0 done, 1 refused, 75 Stripe did not answer.

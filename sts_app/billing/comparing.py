@@ -49,8 +49,9 @@ LOOKED_UP = " It is looked up again."
 class Report:
     """What a comparison found. Counts are of events of the types that the store acts on.
 
-    `fetched` had never come and were stored by this run (a dry run stores none and counts what is missing);
-    `waiting` of those stored are still to be handled by the worker. `findings` are for people, and
+    `fetched` had never come and were stored by this run (a dry run stores none and counts what is missing).
+    What is stored and not handled is `ignored` (about nothing of this store, or let be by staff), `waiting` for
+    the worker, or `stuck`. `findings` are for people, and
     `suspicions` will be if they are still so next time. A dry run has no `comparison_id`.
     """
 
@@ -63,6 +64,8 @@ class Report:
     effects: int
     fetched: int
     waiting: int
+    ignored: int
+    stuck: int
     findings: tuple[str, ...]
     suspicions: tuple[str, ...]
 
@@ -296,7 +299,7 @@ def _close(running: _Run, actor: str) -> Report:
 
 def _counts(event_ids: set[str]) -> dict[str, Any]:
     """Of the events at the provider: how many stand here, how far they are, and how many changed something."""
-    counts = dict.fromkeys(("stored", "handled", "effects", "waiting"), 0)
+    counts = dict.fromkeys(("stored", "handled", "effects", "waiting", "ignored", "stuck"), 0)
     ids = sorted(event_ids)
     for first in range(0, len(ids), 1000):
         its = sa.and_(WebhookEvent.source == SOURCE, WebhookEvent.external_id.in_(ids[first : first + 1000]))
@@ -307,6 +310,8 @@ def _counts(event_ids: set[str]) -> dict[str, Any]:
                 how_many.filter(WebhookEvent.state == EventState.HANDLED).label("handled"),
                 how_many.filter(WebhookEvent.changed).label("effects"),
                 how_many.filter(WebhookEvent.state == EventState.RECEIVED).label("waiting"),
+                how_many.filter(WebhookEvent.state == EventState.IGNORED).label("ignored"),
+                how_many.filter(WebhookEvent.state == EventState.STUCK).label("stuck"),
             ).where(its)
         ).one()
         counts = {name: counts[name] + value for name, value in row._mapping.items()}

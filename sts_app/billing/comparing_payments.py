@@ -11,8 +11,8 @@ from flask import current_app
 
 from sts_app.billing import settling
 from sts_app.billing.gateway import ChargedFacts, Payments, Refused
-from sts_app.billing.models import Purchase
-from sts_app.billing.queries import PAID
+from sts_app.billing.models import Dispute, Purchase, Refund
+from sts_app.billing.queries import GONE_BACK, PAID, TAKEN
 from sts_app.billing.rules import PurchaseStatus
 from sts_app.core import clock
 from sts_app.core.db import db
@@ -35,6 +35,14 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class Away:
+    """Cents that came in for a purchase and are not with the store: given back, and taken by banks."""
+
+    refunded: int = 0
+    withheld: int = 0
+
+
+@dataclass(frozen=True)
 class Paid:
     """A purchase that stands here as paid. Cents."""
 
@@ -46,15 +54,19 @@ class Paid:
 
 
 def differing(payments: Iterable[ChargedFacts]) -> list[Difference]:
-    """Every payment that names a purchase of ours, and that this purchase is not paid with, to the cent."""
+    """Every payment that names a purchase of ours, and that does not stand here to the cent.
+
+    It is compared in what came in, in what went back, and in what banks have taken.
+    """
     told = list(payments)
     by_intent = {each.intent_id: each for each in _purchases(Purchase.intent_id, [each.intent_id for each in told])}
     refs = [each.purchase_ref for each in told if each.purchase_ref is not None and each.intent_id not in by_intent]
     by_ref = {each.ref: each for each in _purchases(Purchase.ref, refs)}
+    away = _away_of([each.id for each in (*by_intent.values(), *by_ref.values())])
     found = []
     for payment in told:
         purchase = by_intent.get(payment.intent_id) or by_ref.get(payment.purchase_ref or "")
-        because = _difference(payment, purchase)
+        because = _difference(payment, purchase, away.get(purchase.id, Away()) if purchase is not None else Away())
         if because is not None:
             sentence = f"{payment.intent_id} brought {as_money(payment.amount, payment.currency)} for {because}"
             found.append(Difference(sentence, purchase.id if purchase is not None else None))
@@ -108,7 +120,7 @@ def missing(gateway: Payments, purchases: Sequence[Paid]) -> list[str]:
     return found
 
 
-def _difference(payment: ChargedFacts, purchase: Purchase | None) -> str | None:
+def _difference(payment: ChargedFacts, purchase: Purchase | None, away: Away) -> str | None:
     if purchase is None:
         # Where keys are for tests, other stores may sell on the same account.
         is_lost = current_app.config["STS"].is_production and (payment.purchase_ref or "").startswith(OUR_REFS)
@@ -119,6 +131,13 @@ def _difference(payment: ChargedFacts, purchase: Purchase | None) -> str | None:
         return f"{purchase.ref}, which {purchase.intent_id} had paid for."
     if (purchase.amount_cents, purchase.currency.lower()) != (payment.amount, payment.currency.lower()):
         return f"{purchase.ref}, which stands here with {as_money(purchase.amount_cents, purchase.currency)}."
+    for there, here, deed in (
+        (payment.refunded, away.refunded, "went back"),
+        (payment.withheld, away.withheld, "were taken by banks"),
+    ):
+        if there != here:
+            said = [as_money(cents, payment.currency) for cents in (there, here)]
+            return f"{purchase.ref}, of which {said[0]} {deed} at Stripe and {said[1]} here."
     return None
 
 
@@ -129,6 +148,21 @@ def _purchases(
     for first in range(0, len(values), AT_ONCE):
         found += db.session.scalars(sa.select(Purchase).where(column.in_(values[first : first + AT_ONCE])))
     return found
+
+
+def _away_of(purchase_ids: Sequence[int]) -> dict[int, Away]:
+    """What is away of each of these purchases, by its id."""
+    back: dict[int, int] = {}
+    taken: dict[int, int] = {}
+    for first in range(0, len(purchase_ids), AT_ONCE):
+        ids = purchase_ids[first : first + AT_ONCE]
+        its_refunds = sa.select(Refund.purchase_id, sa.func.sum(Refund.amount_cents)).where(GONE_BACK)
+        its_disputes = sa.select(Dispute.purchase_id, sa.func.sum(Dispute.amount_cents)).where(TAKEN)
+        its_refunds = its_refunds.where(Refund.purchase_id.in_(ids)).group_by(Refund.purchase_id)
+        its_disputes = its_disputes.where(Dispute.purchase_id.in_(ids)).group_by(Dispute.purchase_id)
+        back |= {purchase_id: int(cents) for purchase_id, cents in db.session.execute(its_refunds)}
+        taken |= {purchase_id: int(cents) for purchase_id, cents in db.session.execute(its_disputes)}
+    return {each: Away(back.get(each, 0), taken.get(each, 0)) for each in purchase_ids}
 
 
 def _is_there(gateway: Payments, purchase: Paid) -> bool:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
+from sts_app.billing import lease
 from sts_app.billing.gateway import CustomerRequest, Payments, TryLater
 from sts_app.billing.models import StripeCustomer
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
-
-# Stripe forgets keys after a day at the earliest.
-KEY_LASTS = timedelta(hours=20)
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,7 @@ def want(user: User) -> Wanted:
         .with_for_update()
         .execution_options(populate_existing=True)
     ).one()
-    look_first = row.attempt > 1 or (row.asked_at is not None and now - row.asked_at > KEY_LASTS)
+    look_first = row.attempt > 1 or lease.is_forgotten(row.asked_at, now)
     row.asked_at = row.asked_at or now
     return Wanted(user.id, CustomerRequest(**row.request), f"customer-{row.ref}-{row.attempt}", look_first)
 

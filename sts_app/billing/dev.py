@@ -13,7 +13,7 @@ from flask import Blueprint, current_app, jsonify, make_response, render_templat
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
-from sts_app.billing import dev_desk
+from sts_app.billing import dev_desk, dev_lists
 from sts_app.billing.dev_desk import lookup, stripe_here
 from sts_app.billing.gateway import Refused
 from sts_app.billing.simulated import PROMOTIONS, Fault, Portal, SimulatedCheckout, faults_on
@@ -37,7 +37,7 @@ BUYERS = {
     f"billing_dev.{page}"
     for page in (
         *("checkout", "pay", "pay_later", "decline", "close", "promotion", "recovery", "recover"),
-        *("receipt", "invoice", "portal", "portal_end"),
+        *("receipt", "invoice", "invoice_pay", "portal", "portal_end", "portal_card"),
     )
 }
 CUSTOMERS_ENDS = ("now", "period-end", "keep")
@@ -131,6 +131,18 @@ def invoice(invoice_id: str) -> ResponseReturnValue:
     return _kept_by_none(render_template("billing/dev/invoice.html", invoice=found))
 
 
+@bp.post("/invoices/<invoice_id>/payment")
+def invoice_pay(invoice_id: str) -> ResponseReturnValue:
+    lookup(lambda: stripe_here().invoice(invoice_id))
+    try:
+        stripe_here().pay_invoice(invoice_id)
+    except Refused:
+        toast("This invoice is not open any more.", "warning")
+    else:
+        toast("The invoice is paid.")
+    return see_other("billing_dev.invoice", invoice_id=invoice_id)
+
+
 @bp.get("/portal/<portal_id>")
 def portal(portal_id: str) -> ResponseReturnValue:
     return _kept_by_none(render_template("billing/dev/portal.html", portal=_portal(portal_id)))
@@ -151,32 +163,38 @@ def portal_end(portal_id: str, subscription_id: str) -> ResponseReturnValue:
     return see_other("billing_dev.portal", portal_id=portal_id)
 
 
+@bp.post("/portal/<portal_id>/card")
+def portal_card(portal_id: str) -> ResponseReturnValue:
+    stripe_here().use_another_card(_portal(portal_id).customer["id"])
+    toast("Your other card is kept. The next try of an open invoice is made with it.")
+    return see_other("billing_dev.portal", portal_id=portal_id)
+
+
 # The desk's first page. What it does is in `dev_desk`.
 
 
 @bp.get("/")
 def overview() -> ResponseReturnValue:
     stripe = stripe_here()
+    shown = dev_desk.shown(request.args)
+    search = shown.get("q", "")
     return render_template(
         "billing/dev/overview.html",
-        books=stripe.books(),
-        checkouts=stripe.checkouts(),
-        customers=stripe.customers(),
-        events=list(reversed(stripe.events())),
+        books=stripe.books_by_currency(),
         faults=FAULTS,
         faults_on=faults_on(stripe.store),
-        payments={shown.payment.intent: shown for shown in stripe.payments()},
+        lists=dev_lists.lists(stripe, search=search, after=lambda name: shown.get(name, "")),
         products=stripe.shelf(),
         reasons=dev_desk.REASONS,
         refund_states=dev_desk.REFUND_STATES,
-        subscriptions=stripe.subscriptions(),
+        search=search,
+        shown=shown,
     )
 
 
 @bp.get("/state.json")
 def state() -> ResponseReturnValue:
     stripe = stripe_here()
-    books = stripe.books()
     return jsonify(
         checkouts=[_as_json(one) for one in stripe.checkouts()],
         events=[
@@ -184,7 +202,9 @@ def state() -> ResponseReturnValue:
             for e in stripe.events()
         ],
         faults=faults_on(stripe.store),
-        books=asdict(books) | {"left": books.left},
+        books={
+            currency: asdict(books) | {"left": books.left} for currency, books in stripe.books_by_currency().items()
+        },
         customers=stripe.customers(),
         subscriptions=[asdict(one.facts) | {"customer_email": one.customer_email} for one in stripe.subscriptions()],
     )

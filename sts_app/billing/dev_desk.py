@@ -6,8 +6,9 @@ The guard is that of the pages they belong to (`dev.bp`).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar, cast, get_args
+from urllib.parse import parse_qsl, urlsplit
 
 from flask import Blueprint, current_app, request
 from flask.typing import ResponseReturnValue
@@ -34,6 +35,7 @@ REASONS = (
     "unrecognized",
     "general",
 )
+SHOWN = ("q", "checkouts", "subscriptions", "customers", "events")
 ENDS = {
     "now": "The subscription has ended.",
     "period-end": "The subscription ends with the time that is paid.",
@@ -46,6 +48,11 @@ _EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,190}")
 def stripe_here() -> SimulatedPayments:
     """The simulated Stripe of this app."""
     return cast(SimulatedPayments, current_app.extensions["sts_payments"])
+
+
+def shown(asked: Mapping[str, str]) -> dict[str, str]:
+    """What of the lists is looked at: the word that is searched for, and behind which row each of them goes on."""
+    return {name: value[:100] for name in SHOWN if (value := asked.get(name, "").strip())}
 
 
 def lookup(read: Callable[[], T]) -> T:
@@ -120,7 +127,7 @@ def move_dispute(dispute_id: str) -> ResponseReturnValue:
 def renew(subscription_id: str) -> ResponseReturnValue:
     is_paid = _word("outcome", ("paid", "failed"), "Say whether the renewal is paid.") == "paid"
     lookup(lambda: stripe_here().subscription(subscription_id))
-    sentence = "Another month is paid." if is_paid else "Another month began, and its payment failed."
+    sentence = "Another period is paid." if is_paid else "Another period began, and its payment failed."
     return _done(lambda: stripe_here().renew(subscription_id, is_paid), sentence)
 
 
@@ -147,7 +154,8 @@ def end_subscription(subscription_id: str) -> ResponseReturnValue:
 
 @bp.post("/keep-time")
 def keep_time() -> ResponseReturnValue:
-    return _done(lambda: stripe_here().keep_time(), "What was due has been renewed or has ended.")
+    sentence = "What was due has been renewed, has ended, or was tried with a new card."
+    return _done(lambda: stripe_here().keep_time(), sentence)
 
 
 def end(subscription_id: str, when: str) -> str:
@@ -223,7 +231,7 @@ def faults() -> ResponseReturnValue:
     behave(stripe_here().store)
     misbehave(stripe_here().store, *(Fault(word) for word in wanted))
     toast("The simulated Stripe misbehaves as told." if wanted else "The simulated Stripe behaves.")
-    return see_other("billing_dev.overview")
+    return _back()
 
 
 def _word(name: str, allowed: tuple[Word, ...], sentence: str, default: Word | None = None) -> Word:
@@ -255,4 +263,10 @@ def _done(act: Callable[[], object], sentence: str) -> ResponseReturnValue:
         toast(f"Refused: {refused.reason}.", "warning")
     else:
         toast(sentence)
-    return see_other("billing_dev.overview")
+    return _back()
+
+
+def _back() -> ResponseReturnValue:
+    """To what was looked at when the button was pressed."""
+    came_from = dict(parse_qsl(urlsplit(request.referrer or "").query))
+    return see_other("billing_dev.overview", **shown(came_from))

@@ -7,6 +7,7 @@ before anything is sent again.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,7 +19,7 @@ from flask import current_app
 from sts_app.accounts import queries as accounts
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import letters, queries, settling
+from sts_app.billing import lease, letters, letters_trouble, queries, settling
 from sts_app.billing.evidence_pdf import as_pdf
 from sts_app.billing.gateway import DisputeFacts, EvidenceRequest, Payments, PaymentsError, Refused, TryLater
 from sts_app.billing.models import Dispute, Purchase
@@ -34,11 +35,12 @@ from sts_app.emails import queries as emails
 from sts_app.provisioning import queries as provisioning
 from sts_app.provisioning.models import Grant
 
-DELAYS = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 1800, 3600))
 # The outcomes of a try that showed how a pair stands.
 PRESENT, GONE = "present", "gone"
 # Stripe reads at most so many letters of all texts together.
 LONGEST = 20_000
+# Staff are warned so long before a bank stops waiting for an answer (PRODUCT 8).
+WARN_BEFORE = timedelta(hours=48)
 
 Pack = dict[str, Any]
 
@@ -90,8 +92,10 @@ def gather(dispute_id: int) -> Pack:
     purchase = db.session.get_one(Purchase, dispute.purchase_id)
     user = db.session.get_one(User, purchase.user_id)
     plan = db.session.get_one(Plan, purchase.plan_id)
+    settings = current_app.config["STS"]
     return {
         "gathered_at": _iso(clock.now()),
+        "merchant": {"name": settings.app_name, "website": settings.public_url},
         "dispute": {
             "id": dispute.external_id,
             "reason": dispute.reason,
@@ -127,7 +131,7 @@ def gather(dispute_id: int) -> Pack:
             }
             for each in queries.consents_of(purchase.id)
         ],
-        "sign_ins": [_iso(each.created_at) for each in accounts.sign_ins_of(user.id)],
+        "sign_ins": [_iso(moment) for moment in accounts.sign_ins_of(user.id)],
         "letters": [
             {"kind": each.kind, "subject": each.subject, "sent_at": _iso(each.sent_at), "text": each.text}
             for each in emails.letters_to(user.id)
@@ -149,7 +153,7 @@ def submit(dispute_id: int, *, actor: str) -> Dispute:
     dispute.evidence_ref = f"evi_{tokens.new_secret()[:24]}"
     dispute.evidence_by = actor
     dispute.evidence_files = {}
-    dispute.attempt, dispute.tries, dispute.next_attempt_at = 1, 0, clock.now()
+    dispute.attempt, dispute.tries, dispute.last_reason, dispute.next_attempt_at = 1, 0, None, clock.now()
     audit.record(actor, "billing.evidence_submitted", f"purchase:{dispute.purchase_id}", dispute=dispute.external_id)
     wake("billing.work")
     return dispute
@@ -163,6 +167,31 @@ def check(dispute: Dispute) -> None:
         raise CannotSubmit("The bank does not wait for an answer to this dispute.")
     if dispute.due_by is not None and _is_over(dispute):
         raise CannotSubmit(f"The time for an answer was over on {as_moment(dispute.due_by)}.")
+
+
+def due_soon(now: datetime) -> Sequence[int]:
+    """The ids of disputes that a bank waits only two days more for an answer to, and that nobody was warned of."""
+    return db.session.scalars(_due_soon(now).with_only_columns(Dispute.id).order_by(Dispute.due_by)).all()
+
+
+def warn(dispute_id: int) -> bool:
+    """Tell staff that the time for an answer runs out. False when it was answered, or they were told, meanwhile."""
+    statement = _due_soon(clock.now()).where(Dispute.id == dispute_id).with_for_update(skip_locked=True)
+    dispute = db.session.scalar(statement.execution_options(populate_existing=True))
+    if dispute is None:
+        return False
+    dispute.warned_of = dispute.due_by
+    letters_trouble.dispute_due(db.session.get_one(Purchase, dispute.purchase_id), dispute)
+    return True
+
+
+def _due_soon(now: datetime) -> sa.Select[Dispute]:
+    return sa.select(Dispute).where(
+        Dispute.status.in_(ANSWERABLE),
+        Dispute.due_by > now,
+        Dispute.due_by <= now + WARN_BEFORE,
+        Dispute.warned_of.is_distinct_from(Dispute.due_by),
+    )
 
 
 def request_of(dispute: Dispute) -> EvidenceRequest:
@@ -203,7 +232,7 @@ def request_of(dispute: Dispute) -> EvidenceRequest:
 
 @dataclass
 class Submitting:
-    """One claimed dispute whose evidence is on its way."""
+    """One claimed dispute whose evidence is on its way. `submissions` is how often the bank was answered till then."""
 
     token: str
     dispute_id: int
@@ -211,16 +240,21 @@ class Submitting:
     pack: Pack
     request: EvidenceRequest
     attempt: int
+    submissions: int
     files: dict[str, str] = field(default_factory=dict)
     facts: DisputeFacts | None = None
+    not_sent_because: str | None = None
     trouble: PaymentsError | None = None
 
     def call(self, gateway: Payments) -> None:
-        """Look whether it was handed in before, then upload and submit. Raises nothing."""
+        """Look how the dispute stands, then upload and submit, unless the bank was answered. Raises nothing."""
         ref = self.request.evidence_ref
         try:
             standing = gateway.look_up_dispute(self.request.dispute_id)
-            if standing.evidence_ref == ref and standing.submissions:
+            was_ours = standing.evidence_ref == ref and standing.submissions > 0
+            if not was_ours:
+                self.not_sent_because = self._stands_against(standing)
+            if was_ours or self.not_sent_because is not None:
                 self.facts = standing
                 return
             files = dict(self.request.files)
@@ -236,76 +270,72 @@ class Submitting:
 
     def settle(self) -> None:
         """Write down what came of it, if the claim is still ours."""
-        purchase = settling.locked(self.purchase_id)
-        dispute = _locked(self.dispute_id)
-        if dispute.lease_token != self.token:
+        purchase, dispute = self._locked()
+        if not lease.release(dispute, self.token):
             return
-        dispute.lease_token = dispute.leased_until = None
         # A file that was uploaded is not uploaded again.
         dispute.evidence_files = dispute.evidence_files | self.files
-        if self.facts is not None:
-            dispute.next_attempt_at, dispute.last_reason = None, None
-            settling.apply_dispute(purchase, self.facts)
-        else:
+        if self.facts is None:
             _again(purchase, dispute, self.trouble or TryLater("nothing came back"))
+            return
+        dispute.next_attempt_at, dispute.tries, dispute.last_reason = None, 0, self.not_sent_because
+        if self.not_sent_because is not None:
+            # What was gathered for it never went out, and must not be shown as what did.
+            dispute.evidence = dispute.evidence_ref = dispute.evidence_by = None
+            because = self.not_sent_because
+            audit.record("system", "billing.evidence_not_sent", f"purchase:{purchase.id}", because=because)
+        settling.apply_dispute(purchase, self.facts)
 
     def give_back(self) -> None:
         """Settling broke on something unforeseen: free the claim for a later try."""
-        purchase, dispute = settling.locked(self.purchase_id), _locked(self.dispute_id)
-        if dispute.lease_token == self.token:
-            dispute.lease_token = dispute.leased_until = None
-            _again(purchase, dispute, TryLater("settling it broke; the log has the trace"))
+        purchase, dispute = self._locked()
+        if lease.release(dispute, self.token):
+            _again(purchase, dispute, TryLater(lease.BROKE))
+
+    def _stands_against(self, standing: DisputeFacts) -> str | None:
+        """Why nothing may be sent any more: the bank reads one answer, and somebody gave it at the provider."""
+        if standing.submissions > self.submissions:
+            return "the bank was answered at Stripe meanwhile, and reads one answer"
+        return None if standing.status in ANSWERABLE else "the bank does not wait for an answer any more"
+
+    def _locked(self) -> tuple[Purchase, Dispute]:
+        purchase = settling.locked(self.purchase_id)
+        return purchase, db.session.get_one(Dispute, self.dispute_id, with_for_update=True, populate_existing=True)
 
 
 def claim() -> Submitting | None:
     """Take one dispute whose evidence is due to be handed in."""
-    now = clock.now()
-    dispute = db.session.scalar(
-        sa.select(Dispute)
-        .where(queries.dispute_is_due(now))
-        .order_by(Dispute.next_attempt_at, Dispute.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    )
-    if dispute is None:
+    taken = lease.take(Dispute)
+    if taken is None:
         return None
-    dispute.lease_token = tokens.new_secret()
-    dispute.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
+    dispute, token = taken
     return Submitting(
-        dispute.lease_token,
+        token,
         dispute.id,
         dispute.purchase_id,
         dispute.evidence or {},
         request_of(dispute),
         dispute.attempt,
+        dispute.submissions,
     )
 
 
 def _again(purchase: Purchase, dispute: Dispute, trouble: PaymentsError) -> None:
-    """Trouble of the provider's is waited out for as long as the bank waits; its no goes to staff."""
-    dispute.last_reason = trouble.reason
-    dispute.tries += 1
+    """Trouble of the provider's is waited out for as long as the bank waits, and staff hear of it when it lasts.
+
+    Its no goes to staff at once.
+    """
+    lease.put_off(dispute, trouble)
     if isinstance(trouble, Refused) or _is_over(dispute):
         dispute.next_attempt_at = None
         audit.record("system", "billing.evidence_refused", f"purchase:{purchase.id}", because=trouble.reason)
         letters.evidence_refused(purchase, dispute)
-        return
-    delay = current_app.config["STS"].scaled(DELAYS[min(dispute.tries, len(DELAYS)) - 1])
-    if isinstance(trouble, TryLater):
-        delay = max(delay, trouble.after or delay)
-        # The provider keeps a failure of its own under the key and would repeat it.
-        dispute.attempt += trouble.answered
-    dispute.next_attempt_at = clock.now() + delay
-    wake("billing.work", after=delay)
+    elif dispute.trouble_lasts:
+        letters_trouble.evidence_held_up(purchase, dispute)
 
 
 def _is_over(dispute: Dispute) -> bool:
     return dispute.due_by is not None and dispute.due_by <= clock.now()
-
-
-def _locked(dispute_id: int) -> Dispute:
-    return db.session.get_one(Dispute, dispute_id, with_for_update=True, populate_existing=True)
 
 
 def _access(user_id: int) -> list[dict[str, str | None]]:

@@ -2,72 +2,110 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sts_app.core.money import as_money
+from babel.dates import format_datetime
+from babel.numbers import format_currency
+
+if TYPE_CHECKING:
+    from sts_app.billing.paper import Paper
 
 
 def as_pdf(pack: dict[str, Any]) -> bytes:
-    """A gathered pack as a PDF of A4 pages. Letters beyond Latin-1 are shown as `?`; the JSON has them all."""
-    # Some 20 MB of libraries that nobody else needs.
-    from fpdf import FPDF
-    from fpdf.enums import XPos, YPos
+    """A gathered pack as a PDF of A4 pages, in the words of people. The same pack is the same file to the byte.
 
-    pdf = FPDF(format="A4")
-    pdf.set_auto_page_break(True, margin=18)
-    # The same pack is the same file to the byte: an upload is repeated under one key.
-    pdf.set_creation_date(datetime.fromisoformat(pack["gathered_at"]))
-    pdf.set_title(f"Evidence for {pack['dispute']['id']}")
-    pdf.add_page()
+    An upload is repeated under one key, so the order in which a pack is kept must not matter either.
+    """
+    from sts_app.billing.paper import Paper
 
-    def say(text: object, *, size: int = 10, bold: bool = False, after: float = 1) -> None:
-        shown = str(text).encode("latin-1", "replace").decode("latin-1")
-        pdf.set_font("Helvetica", "B" if bold else "", size)
-        pdf.multi_cell(0, size * 0.5, shown, new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-        pdf.ln(after)
-
-    def part(title: str) -> None:
-        pdf.ln(3)
-        say(title, size=13, bold=True, after=2)
-
-    def table(pairs: dict[str, object]) -> None:
-        for name, value in pairs.items():
-            say(f"{name.replace('_', ' ').capitalize()}: {value if value not in (None, '') else 'none'}")
-
-    dispute, receipt, customer = pack["dispute"], pack["receipt"], pack["customer"]
-    say(f"Evidence for the dispute {dispute['id']}", size=17, bold=True, after=3)
-    say(f"Gathered on {pack['gathered_at']}. Times are UTC.")
-    part("The dispute")
-    table(_money(dispute))
-    part("What was bought, and paid")
-    table({name: value for name, value in _money(receipt).items() if name != "refunds"})
-    for refund in receipt["refunds"]:
-        say(f"Refund {refund['id']}: {as_money(refund['amount_cents'], receipt['currency'])}, {refund['state']}")
-    part("The customer")
-    table(customer)
-    part("What the customer agreed to")
+    merchant, dispute, receipt, customer = pack["merchant"], pack["dispute"], pack["receipt"], pack["customer"]
+    currency = receipt["currency"]
+    paper = Paper(
+        f"{merchant['name']}: answer to the dispute {dispute['id']}",
+        made_at=datetime.fromisoformat(pack["gathered_at"]),
+    )
+    paper.say(merchant["name"], size=11, bold=True)
+    paper.say(f"Answer to the dispute {dispute['id']}", size=16, bold=True, after=3)
+    paper.facts(
+        [
+            ("Merchant", f"{merchant['name']}, {merchant['website']}"),
+            ("Reason given", _words(dispute["reason"])),
+            ("Disputed amount", _amount(dispute["amount_cents"], dispute["currency"])),
+            ("Payment", receipt["payment_intent"]),
+            ("Dispute opened", _moment(dispute["opened_at"])),
+            ("Answer due by", _moment(dispute["due_by"])),
+            ("Records as of", _moment(pack["gathered_at"])),
+        ]
+    )
+    paper.part("What was bought, and paid")
+    paper.facts(
+        [
+            ("Bought", receipt["bought"]),
+            ("Our reference", receipt["reference"]),
+            ("Paid", _amount(receipt["amount_cents"], currency)),
+            ("Discount", _amount(receipt["discount_cents"], currency) if receipt["discount_cents"] else ""),
+            ("Ordered on", _moment(receipt["ordered_at"])),
+            ("Paid on", _moment(receipt["paid_at"])),
+            ("Checkout", receipt["checkout_session"]),
+        ]
+    )
+    paper.facts(("Refund", _refund(refund, currency)) for refund in receipt["refunds"])
+    paper.part("The customer")
+    paper.facts(
+        [
+            ("Name", customer["name"]),
+            ("E-mail", customer["email"]),
+            ("Account since", _moment(customer["account_since"])),
+        ]
+    )
+    _list(paper, "What the customer agreed to", pack["consents"])
     for consent in pack["consents"]:
-        say(f"On {consent['given_at']} from {consent['ip_address']} with {consent['browser']}:", bold=True)
-        say(f"Terms, disclaimer, privacy and refunds in the wording of {consent['texts_version']}.")
+        paper.say(f"On {_moment(consent['given_at'])} from {consent['ip_address']}", bold=True)
+        paper.say(f"With the browser {consent['browser']}")
+        paper.say(f"Terms, disclaimer, privacy and refunds in the wording of version {consent['texts_version']}.")
         for sentence in consent["words"]:
-            say(f"- {sentence}")
-    part("Access, as read back at TradingView")
+            paper.say(f"\N{EN DASH} {sentence}")
+    _list(paper, "Access, as read back at TradingView", pack["access"])
     for line in pack["access"]:
-        say(f"{line['at']}: {line['what']}, {line['strategy']}, to {line['name']} ({line['proof']})")
-    part("Sign-ins")
-    say(", ".join(str(moment) for moment in pack["sign_ins"]) or "none")
-    part("Letters sent to the customer")
+        paper.say(
+            f"{_moment(line['at'])}: {line['what']}, {line['strategy']}, to {line['name']} ({line['proof']})", size=8.5
+        )
+    _list(paper, "Sign-ins of the customer", pack["sign_ins"])
+    for moment in pack["sign_ins"]:
+        paper.say(_moment(moment))
+    _list(paper, "Letters sent to the customer", pack["letters"])
     for letter in pack["letters"]:
-        say(f"{letter['sent_at']}: {letter['subject']}", bold=True)
-        say(letter["text"], size=8, after=3)
-    return bytes(pdf.output())
+        paper.say(f"{_moment(letter['sent_at'])}: {letter['subject']}", bold=True)
+        paper.say(letter["text"], size=8, after=3)
+    return bytes(paper.output())
 
 
-def _money(record: dict[str, Any]) -> dict[str, object]:
-    """The same with amounts as people read them."""
-    currency = record["currency"]
-    return {
-        name.removesuffix("_cents"): as_money(value, currency) if name.endswith("_cents") else value
-        for name, value in record.items()
-    }
+def _list(paper: Paper, title: str, things: Sequence[object]) -> None:
+    """The heading of a part, which says so when there is nothing in it."""
+    paper.part(title)
+    if not things:
+        paper.say("None.")
+
+
+def _refund(refund: dict[str, Any], currency: str) -> str:
+    parts = (_amount(refund["amount_cents"], currency), refund["state"].replace("_", " "), refund["id"])
+    return ", ".join(filter(None, parts))
+
+
+def _amount(cents: int, currency: str) -> str:
+    """`USD 99.00`: a bank anywhere knows which dollars these are."""
+    return str(format_currency(cents / 100, currency.upper(), "\xa4\xa4\xa0#,##0.00", locale="en_US"))
+
+
+def _moment(written: str | None) -> str:
+    """`21 November 2026, 20:09 UTC` of a moment in ISO 8601; nothing of none."""
+    if written is None:
+        return ""
+    return str(format_datetime(datetime.fromisoformat(written), "d MMMM y, HH:mm", locale="en_US")) + " UTC"
+
+
+def _words(code: str) -> str:
+    """`Product not received` of `product_not_received`."""
+    return code.replace("_", " ").capitalize()

@@ -96,6 +96,11 @@ class DisputeFacts:
     submissions: int = 0
     evidence_ref: str | None = None
 
+    @property
+    def withholds(self) -> bool:
+        """Whether the bank has taken the money: until it has decided, and for good when the dispute is lost."""
+        return self.status in ("needs_response", "under_review", "lost")
+
 
 @dataclass(frozen=True)
 class PaymentFacts:
@@ -135,13 +140,18 @@ class PaymentFacts:
 
 @dataclass(frozen=True)
 class ChargedFacts:
-    """Money that came in with one payment intent, before any refund. Cents."""
+    """Money that came in with one payment intent, and what has become of it since. Cents.
+
+    `amount` is before any refund. `refunded` went back or is on its way; `withheld` was taken by banks over disputes.
+    """
 
     intent_id: str
     amount: int
     currency: str
     created_at: datetime
     purchase_ref: str | None = None
+    refunded: int = 0
+    withheld: int = 0
 
 
 @dataclass(frozen=True)
@@ -243,6 +253,24 @@ class EndpointFacts:
 
 
 @dataclass(frozen=True)
+class PortalFacts:
+    """A set-up of the provider's page of a customer. `is_default` is used where the store has made none of its own."""
+
+    id: str
+    is_ours: bool
+    is_default: bool
+    shows_invoices: bool
+    changes_card: bool
+    ends_subscription: bool
+    changes_plan: bool
+
+    @property
+    def fits(self) -> bool:
+        """Whether customers can do there what the store says, and no more. A subscription ends with the time paid."""
+        return self.shows_invoices and self.changes_card and self.ends_subscription and not self.changes_plan
+
+
+@dataclass(frozen=True)
 class SignedEvent:
     """A verified event: what it is called, what it may be about, and its body as JSON."""
 
@@ -322,9 +350,9 @@ class Payments(Protocol):
         ...
 
     def open_portal(self, customer_id: str, *, return_url: str) -> str:
-        """The address of a page where the customer sees invoices and ends subscriptions.
+        """The address of a page where the customer sees invoices, changes the card and ends subscriptions.
 
-        Raises `NoSuchCustomer` when the customer is not known any more.
+        Raises `NoSuchCustomer` when the customer is not known any more, `Refused` when no such page is set up.
         """
         ...
 
@@ -376,7 +404,7 @@ class Payments(Protocol):
         ...
 
     def payments_between(self, since: datetime, until: datetime) -> Iterator[ChargedFacts]:
-        """Every payment begun in that time that brought money, newest first."""
+        """Every payment begun in that time that brought money, newest first, with what became of it until now."""
         ...
 
     def products(self) -> list[ProductFacts]:
@@ -411,4 +439,20 @@ class StoreSetup(Protocol):
 
     def update_endpoint(self, endpoint_id: str, *, types: frozenset[str]) -> EndpointFacts:
         """Let an endpoint hear of exactly these types, and switch it on."""
+        ...
+
+    def portals(self) -> list[PortalFacts]:
+        """Every set-up of the customer's page that is in use."""
+        ...
+
+    def create_portal(self, *, terms_url: str, privacy_url: str, key: str) -> PortalFacts:
+        """Set the customer's page up as it fits the store, for the store to use."""
+        ...
+
+    def update_portal(self, portal_id: str) -> PortalFacts:
+        """Let a set-up of the store's own fit again."""
+        ...
+
+    def takes_payments(self) -> bool:
+        """Whether the provider lets this account charge anybody."""
         ...

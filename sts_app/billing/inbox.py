@@ -1,4 +1,4 @@
-"""The worker's side of the inbox: events and look-ups, claimed, fetched and applied.
+"""The worker's side of the inbox: events, claimed, fetched and applied.
 
 An event is a doorbell. Whatever it says, the present facts of what it is about are fetched, with nothing
 open; the effects and "handled" are one transaction.
@@ -15,7 +15,20 @@ import structlog
 from flask import current_app
 
 from sts_app.accounts.models import User
-from sts_app.billing import customers, evidence, letters, products, queries, refunds, services, settling, subscriptions
+from sts_app.billing import (
+    customers,
+    evidence,
+    lease,
+    letters,
+    letters_trouble,
+    look_ups,
+    products,
+    queries,
+    refunds,
+    services,
+    settling,
+    subscriptions,
+)
 from sts_app.billing.gateway import (
     DisputeFacts,
     Origin,
@@ -24,20 +37,19 @@ from sts_app.billing.gateway import (
     PaymentsError,
     Refused,
     SubscriptionFacts,
-    TryLater,
 )
 from sts_app.billing.models import Purchase, Subscription, WebhookEvent
 from sts_app.billing.rules import EventState, Kind, PurchaseStatus
-from sts_app.core import clock, tokens
+from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.queue import wake
 
 log = structlog.get_logger()
 
-DELAYS = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 1800, 3600))
 AGAIN = timedelta(seconds=1)
 MAX_REFUSALS = 5
 NOT_OURS = "about nothing of ours"
+DECLINED = "payment_intent.payment_failed"
 
 
 class Work(Protocol):
@@ -52,7 +64,7 @@ class Work(Protocol):
 
 def claim_next() -> Work | None:
     """Take what is due: money to give back and evidence first, then events, then what is looked up by the clock."""
-    return refunds.claim() or evidence.claim() or _claim_event() or subscriptions.claim() or _claim_look_up()
+    return refunds.claim() or evidence.claim() or _claim_event() or subscriptions.claim() or look_ups.claim()
 
 
 @dataclass
@@ -68,6 +80,8 @@ class Handling:
     subscription_id: str | None
     customer_id: str | None
     dispute_id: str | None
+    # Where this customer was about to subscribe. A decline there leads to no invoice yet, and to no checkout.
+    their_page: str | None = None
     settled: dict[str, int] = field(default_factory=dict)
     payment: PaymentFacts | None = None
     dispute: DisputeFacts | None = None
@@ -92,6 +106,8 @@ class Handling:
         if self.session_id is None and self.invoice_id is None and self.intent_id is not None:
             origin: Origin = gateway.find_origin(self.intent_id)
             self.session_id, self.invoice_id = origin.session_id, origin.invoice_id
+            if origin == Origin():
+                self.session_id = self.their_page
             self.subscription_id = self.subscription_id or origin.subscription_id
         if self.session_id is not None:
             self.payment = gateway.look_up(self.session_id)
@@ -103,10 +119,9 @@ class Handling:
 
     def settle(self) -> None:
         """Apply what was fetched and close the claim, if it is still ours."""
-        event = _locked_event(self.event_id)
-        if event.lease_token != self.token:
+        event = self._locked()
+        if not lease.release(event, self.token):
             return
-        event.lease_token = event.leased_until = None
         if self.trouble is not None:
             _again(event, self.trouble)
             return
@@ -127,9 +142,8 @@ class Handling:
     def _settle_money(self, event: WebhookEvent) -> None:
         is_checkout = self.payment is not None and self.payment.session_id is not None
         purchase_id = self._purchase_id(event)
-        if purchase_id is None and (
-            self.subscription_id is None or not queries.subscription_named(self.subscription_id)
-        ):
+        is_known = self.subscription_id is not None and queries.subscription_named(self.subscription_id) is not None
+        if purchase_id is None and not is_known:
             # The account at the vendor may sell other things; those are none of our purchases.
             _close(event, EventState.IGNORED, NOT_OURS)
             return
@@ -137,13 +151,13 @@ class Handling:
         if purchase_id is not None:
             # The purchase before its subscription, as everywhere.
             settling.locked(purchase_id)
-        if is_checkout and purchase_id is not None:
+        if is_checkout and purchase_id is not None and not is_known:
             # A checkout makes its subscription known.
             changed = self._settle_payment(event, purchase_id)
         if event.state == EventState.STUCK or not self._settle_subscription(event):
             return
-        if not is_checkout:
-            # A subscription makes its renewals known.
+        if not is_checkout or is_known:
+            # A subscription makes its renewals known, before it is asked what a payment means for it.
             purchase_id = self._purchase_id(event)
             if purchase_id is not None:
                 changed = self._settle_payment(event, purchase_id)
@@ -174,7 +188,8 @@ class Handling:
         if known is None or self.subscription is None:
             return True
         event.subscription_id = known.id
-        subscription = db.session.get_one(Subscription, known.id, with_for_update=True, populate_existing=True)
+        subscriptions.lock_payer(known.user_id)
+        subscription = subscriptions.locked(known.id)
         if subscription.settled != self.settled.get(subscription.external_id, 0):
             # Somebody applied facts that may be younger than these. The next claim knows whose they are.
             event.stripe_subscription_id = subscription.external_id
@@ -205,7 +220,7 @@ class Handling:
 
     def _tell_decline(self, event: WebhookEvent, status: PurchaseStatus) -> None:
         """A decline changes no purchase and closes none; whoever was paid meanwhile hears nothing of it."""
-        if self.type not in ("payment_intent.payment_failed", "checkout.session.async_payment_failed"):
+        if self.type not in (DECLINED, "checkout.session.async_payment_failed"):
             return
         if status.was_paid or event.purchase_id is None:
             return
@@ -215,77 +230,23 @@ class Handling:
 
     def give_back(self) -> None:
         """Settling broke on something unforeseen: free the claim for a later try, and after five let staff know."""
-        event = _locked_event(self.event_id)
-        if event.lease_token == self.token:
-            event.lease_token = event.leased_until = None
-            _again(event, Refused("handling it broke; the log has the trace"))
+        event = self._locked()
+        if lease.release(event, self.token):
+            _again(event, Refused(lease.BROKE))
 
-
-@dataclass
-class LookUp:
-    """One claimed look at a purchase, by the clock."""
-
-    token: str
-    purchase_id: int
-    session_id: str | None
-    invoice_id: str | None
-    facts: PaymentFacts | None = None
-
-    def call(self, gateway: Payments) -> None:
-        """Fetch the present facts. Raises nothing: the next appointed time comes anyway."""
-        try:
-            if self.session_id is not None:
-                self.facts = gateway.look_up(self.session_id)
-            elif self.invoice_id is not None:
-                self.facts = gateway.look_up_invoice(self.invoice_id)
-        except PaymentsError as trouble:
-            log.warning("billing.look_up_failed", purchase_id=self.purchase_id, reason=trouble.reason)
-
-    def settle(self) -> None:
-        """Apply what was fetched and appoint the next look, if the claim is still ours."""
-        purchase = settling.locked(self.purchase_id)
-        if purchase.lease_token != self.token:
-            return
-        purchase.lease_token = purchase.leased_until = None
-        purchase.look_ups += 1
-        if self.facts is not None:
-            settling.apply_facts(purchase.id, self.facts)
-        if self.facts is None or purchase.status == PurchaseStatus.PENDING:
-            _appoint(purchase)
-        else:
-            purchase.next_look_up_at = None
-
-    def give_back(self) -> None:
-        """Settling broke on something unforeseen: free the claim, and look again when it is time."""
-        purchase = settling.locked(self.purchase_id)
-        if purchase.lease_token == self.token:
-            purchase.lease_token = purchase.leased_until = None
-            _appoint(purchase)
-
-
-def _appoint(purchase: Purchase) -> None:
-    now = clock.now()
-    purchase.next_look_up_at = services.next_look_up(purchase, now)
-    wake("billing.work", after=purchase.next_look_up_at - now)
+    def _locked(self) -> WebhookEvent:
+        return db.session.get_one(WebhookEvent, self.event_id, with_for_update=True, populate_existing=True)
 
 
 def _claim_event() -> Handling | None:
-    now = clock.now()
-    event = db.session.scalar(
-        sa.select(WebhookEvent)
-        .where(queries.event_is_due(now))
-        .order_by(WebhookEvent.next_attempt_at, WebhookEvent.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    )
-    if event is None:
+    taken = lease.take(WebhookEvent)
+    if taken is None:
         return None
-    event.lease_token = tokens.new_secret()
-    event.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
+    event, token = taken
     purchase = find_purchase(event)
     event.purchase_id = purchase.id if purchase else None
-    session_id, invoice_id = event.session_id, event.invoice_id
+    # A draft that was deleted cannot be looked up any more, and never brought money.
+    session_id, invoice_id = event.session_id, event.invoice_id if event.type != "invoice.deleted" else None
     # What the event itself names comes first: a recovered checkout has a session of its own, and so has
     # an intent that is not the one we know.
     names_nothing = session_id is None and invoice_id is None
@@ -296,7 +257,7 @@ def _claim_event() -> Handling | None:
         subscription_id = db.session.get_one(Subscription, purchase.subscription_id).external_id
     known = queries.subscription_named(subscription_id) if subscription_id else None
     return Handling(
-        event.lease_token,
+        token,
         event.id,
         event.type,
         session_id,
@@ -305,8 +266,15 @@ def _claim_event() -> Handling | None:
         subscription_id,
         event.customer_id,
         _dispute_of(event),
+        their_page=_page_declined(event),
         settled={known.external_id: known.settled} if known else {},
     )
+
+
+def _page_declined(event: WebhookEvent) -> str | None:
+    if event.type != DECLINED or event.customer_id is None:
+        return None
+    return queries.subscription_page_of(event.customer_id, at=event.occurred_at)
 
 
 def _dispute_of(event: WebhookEvent) -> str | None:
@@ -333,46 +301,19 @@ def find_purchase(event: WebhookEvent) -> Purchase | None:
     return None
 
 
-def _claim_look_up() -> LookUp | None:
-    now = clock.now()
-    purchase = db.session.scalar(
-        sa.select(Purchase)
-        .where(queries.look_up_is_due(now))
-        .order_by(Purchase.next_look_up_at, Purchase.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    )
-    if purchase is None:
-        return None
-    purchase.lease_token = tokens.new_secret()
-    purchase.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
-    return LookUp(purchase.lease_token, purchase.id, purchase.session_id, purchase.invoice_id)
-
-
-def _locked_event(event_id: int) -> WebhookEvent:
-    return db.session.get_one(WebhookEvent, event_id, with_for_update=True, populate_existing=True)
-
-
 def _close(event: WebhookEvent, state: EventState, reason: str, *, changed: bool = False) -> None:
     event.state, event.last_reason, event.handled_at = state, reason, clock.now()
     event.changed = event.changed or changed
 
 
 def _again(event: WebhookEvent, trouble: PaymentsError) -> None:
-    """Trouble of the vendor's is waited out; five answers of no go to staff."""
-    event.last_reason = trouble.reason
-    event.tries += 1
+    """Trouble of the vendor's is waited out, and staff hear of it when it lasts; five answers of no go to staff."""
+    lease.put_off(event, trouble)
     event.refusals += isinstance(trouble, Refused)
     if event.refusals >= MAX_REFUSALS:
         _stick(event, trouble.reason)
-        return
-    settings = current_app.config["STS"]
-    delay = settings.scaled(DELAYS[min(event.tries, len(DELAYS)) - 1])
-    if isinstance(trouble, TryLater) and trouble.after is not None:
-        delay = max(delay, trouble.after)
-    event.next_attempt_at = clock.now() + delay
-    wake("billing.work", after=delay)
+    elif event.trouble_lasts:
+        letters_trouble.events_held_up(event)
 
 
 def _stick(event: WebhookEvent, because: str) -> None:

@@ -1,6 +1,6 @@
-"""The letters billing writes, each under a key that names the deed it tells of.
+"""The letters billing writes about purchases, subscriptions and its own trouble, each under a key that names its deed.
 
-Those about money that goes back are in `letters_money.py`, and are called by way of here like the others.
+Those about money that went back, or that somebody wants back, are in `letters_money.py`.
 """
 
 from __future__ import annotations
@@ -8,56 +8,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from flask import current_app
-
 from sts_app.accounts.models import User
-from sts_app.billing.letters_money import (
-    dispute_closed,
-    dispute_opened,
-    evidence_refused,
-    inquiry_opened,
-    partial_refund,
-    refund_failed,
-    refund_refused,
-    refunded,
-    withdrawal_decided,
-    withdrawal_received,
-)
+from sts_app.billing import offers, queries
+from sts_app.billing.held import Held
 from sts_app.billing.letters_note import facts_of, to_customer, to_staff
-from sts_app.billing.models import Purchase, Subscription, WebhookEvent
+from sts_app.billing.models import Dispute, Purchase, Refund, Subscription, WebhookEvent
+from sts_app.billing.rules import SUBSCRIPTION_OVER, Access
 from sts_app.catalog.models import Plan
 from sts_app.core import clock
 from sts_app.core.money import as_moment, as_money
 from sts_app.core.web import address_of
 from sts_app.emails import services as emails
 
-__all__ = [
-    "checkout_left",
-    "dispute_closed",
-    "dispute_opened",
-    "does_not_add_up",
-    "event_stuck",
-    "evidence_refused",
-    "inquiry_opened",
-    "new_purchase",
-    "paid_twice",
-    "partial_refund",
-    "payment_failed",
-    "purchase_confirmed",
-    "refund_failed",
-    "refund_refused",
-    "refunded",
-    "renewal_failed",
-    "renewed",
-    "subscription_ended",
-    "subscription_paused",
-    "subscription_stuck",
-    "withdrawal_decided",
-    "withdrawal_received",
-]
+BEGINS = "Your TradingView name is being given access now; another letter tells you when it is active."
 
 
-def purchase_confirmed(user: User, purchase: Purchase, plan: Plan) -> None:
+def purchase_confirmed(user: User, purchase: Purchase, plan: Plan, held: Held) -> None:
+    own = Access(purchase.access)
     emails.post(
         key=f"purchase-confirmed:{purchase.id}",
         kind="purchase_confirmation",
@@ -69,27 +36,22 @@ def purchase_confirmed(user: User, purchase: Purchase, plan: Plan) -> None:
             "plan": plan,
             "purchase": purchase,
             "amount": as_money(purchase.amount_cents, purchase.currency),
+            "access": BEGINS if held.is_coming(own) else held.in_words(own),
+            "renewal": " ".join(offers.renewal_of(plan)),
             "link": address_of("pages.dashboard"),
         },
     )
 
 
-def new_purchase(user: User, purchase: Purchase, plan: Plan) -> None:
-    for number, address in enumerate(current_app.config["STS"].admin_emails):
-        emails.post(
-            key=f"admin-new-purchase:{purchase.id}:{number}",
-            kind="admin_new_purchase",
-            to=address,
-            subject=f"New purchase: {as_money(purchase.amount_cents, purchase.currency)}",
-            template="billing/letters/new_purchase",
-            context={
-                "plan": plan,
-                "purchase": purchase,
-                "email": user.email,
-                "amount": as_money(purchase.amount_cents, purchase.currency),
-                "link": address_of("admin.overview"),
-            },
-        )
+def new_purchase(user: User, purchase: Purchase) -> None:
+    to_staff(
+        key=f"admin-new-purchase:{purchase.id}",
+        kind="admin_new_purchase",
+        subject=f"New purchase: {as_money(purchase.amount_cents, purchase.currency)}",
+        heading="New purchase",
+        paragraphs=("A customer has paid.",),
+        facts=facts_of(purchase, by=user),
+    )
 
 
 def renewed(user: User, purchase: Purchase, plan: Plan) -> None:
@@ -99,7 +61,10 @@ def renewed(user: User, purchase: Purchase, plan: Plan) -> None:
         kind="subscription_renewed",
         subject=f"Your subscription was renewed: {plan.name}",
         heading="Your subscription was renewed",
-        paragraphs=("The payment for the next period has arrived. Your access goes on as it is.",),
+        paragraphs=(
+            "The payment for the next period has arrived. If your access rested for want of it, it comes back by "
+            "itself.",
+        ),
         facts=facts_of(purchase),
     )
 
@@ -111,7 +76,6 @@ def payment_failed(user: User, purchase: Purchase, because: str | None) -> None:
         user,
         key=f"payment-failed:{purchase.id}",
         kind="payment_failed",
-        subject="Your payment did not go through",
         heading="Your payment did not go through",
         paragraphs=(
             "The bank did not accept the payment, so nothing was charged. You can try again with the same card or "
@@ -120,15 +84,14 @@ def payment_failed(user: User, purchase: Purchase, because: str | None) -> None:
         ),
         facts=[*facts_of(purchase), *reason],
         label="Try again",
-        link=address_of("billing.checkout"),
+        link=_page_to_buy(queries.plan_of(purchase)),
     )
     to_staff(
         key=f"admin-payment-failed:{purchase.id}",
         kind="admin_payment_failed",
-        subject="A payment failed",
         heading="A payment failed",
         paragraphs=("The bank did not accept a customer's payment. The customer was told, and can try again.",),
-        facts=[("Customer", user.email), *facts_of(purchase), *reason],
+        facts=[*facts_of(purchase, by=user), *reason],
     )
 
 
@@ -156,12 +119,13 @@ def paid_twice(user: User, purchase: Purchase, earlier: Purchase) -> None:
             "This customer has paid for a plan that an earlier purchase of theirs covers already. The customer was "
             "offered the second payment back and need only press a button; you can refund it just as well.",
         ),
-        facts=[("Customer", user.email), *facts_of(purchase), ("Earlier purchase", earlier.ref)],
+        facts=[*facts_of(purchase, by=user), ("Earlier purchase", earlier.ref)],
     )
 
 
 def renewal_failed(user: User, subscription: Subscription, plan: Plan, until: datetime | None) -> None:
-    mark = as_moment(until) if until else ""
+    """Both sides hear that a renewal failed; `until` is the end of the days of grace."""
+    grace = f" It gives you access until {as_moment(until)}, and rests from then on until it is paid." if until else ""
     to_customer(
         user,
         key=f"renewal-failed:{subscription.id}:{subscription.period_end}",
@@ -171,52 +135,42 @@ def renewal_failed(user: User, subscription: Subscription, plan: Plan, until: da
         paragraphs=(
             "Your bank did not accept the payment for the next period. It is tried again by itself; please see that "
             "your card is valid.",
-            f"Your access goes on until {mark}, and rests from then on until the payment arrives."
-            if mark
-            else "Your access goes on for now.",
+            f"Your subscription has not ended.{grace}",
         ),
-        facts=[("Subscription", plan.name)],
+        facts=_facts_of(plan),
         label="Mend the payment",
     )
+    _renewal_failed_to_staff(user, subscription, plan)
 
 
-def subscription_paused(user: User, subscription: Subscription, plan: Plan, because: str) -> None:
+def subscription_paused(user: User, subscription: Subscription, plan: Plan, because: str, held: Held) -> None:
+    """Access rests until a renewal is paid. Staff hear of it who have not heard that this renewal failed."""
     to_customer(
         user,
         key=f"subscription-paused:{subscription.id}:{subscription.settled}",
         kind="subscription_paused",
-        subject=f"Your access rests: {plan.name}",
-        heading="Your access rests",
-        paragraphs=(f"Your access rests because {because}. It comes back by itself once the payment arrives.",),
-        facts=[("Subscription", plan.name)],
+        subject=f"Your subscription rests: {plan.name}",
+        heading="Your subscription rests",
+        paragraphs=(
+            f"Your subscription rests because {because}. It goes on by itself once the payment arrives.",
+            "Your access rests with it." if held.rests else held.in_words(Access.SUSPENDED, thing="subscription"),
+        ),
+        facts=_facts_of(plan),
         label="Mend the payment",
     )
+    _renewal_failed_to_staff(user, subscription, plan)
 
 
-def subscription_ended(user: User, subscription: Subscription, plan: Plan, because: str) -> None:
+def subscription_ended(user: User, subscription: Subscription, plan: Plan, because: str, held: Held) -> None:
+    why = "It has come to its end." if because == SUBSCRIPTION_OVER else f"It ended because {because}."
     to_customer(
         user,
         key=f"subscription-ended:{subscription.id}:{subscription.settled}",
         kind="subscription_ended",
         subject=f"Your subscription has ended: {plan.name}",
         heading="Your subscription has ended",
-        paragraphs=(f"It ended because {because}. Nothing more will be charged for it.",),
-        facts=[("Subscription", plan.name)],
-    )
-
-
-def subscription_stuck(subscription: Subscription) -> None:
-    to_staff(
-        key=f"admin-subscription-stuck:{subscription.id}:{subscription.attempt}",
-        kind="admin_subscription_stuck",
-        subject="A subscription needs a person",
-        heading="A subscription needs a person",
-        paragraphs=("Stripe keeps refusing what the store asks about this subscription. Look at it there.",),
-        facts=[
-            ("Subscription", subscription.external_id),
-            ("To be ended because", subscription.cancel_because or "it is not to be ended"),
-            ("Last answer", subscription.last_reason or "none"),
-        ],
+        paragraphs=(f"{why} Nothing more will be charged for it.", held.in_words(Access.ENDED, thing="subscription")),
+        facts=_facts_of(plan),
     )
 
 
@@ -235,28 +189,77 @@ def checkout_left(user: User, purchase: Purchase, plan: Plan) -> None:
         ),
         facts=[("You were about to buy", plan.name)],
         label="Go on",
-        link=address_of("billing.checkout", plan=plan.slug),
+        link=_page_to_buy(plan),
     )
 
 
 def event_stuck(event: WebhookEvent) -> None:
-    for number, address in enumerate(current_app.config["STS"].admin_emails):
-        emails.post(
-            key=f"admin-event-stuck:{event.id}:{int(clock.now().timestamp())}:{number}",
-            kind="admin_event_stuck",
-            to=address,
-            subject=f"A payment event needs a person: {event.type}",
-            template="billing/letters/event_stuck",
-            context={"event": event, "link": address_of("admin.overview")},
-        )
+    to_staff(
+        key=f"admin-event-stuck:{event.id}:{int(clock.now().timestamp())}",
+        kind="admin_event_stuck",
+        subject=f"A payment event needs a person: {event.type}",
+        heading="A payment event needs a person",
+        paragraphs=(
+            "It was taken in and verified, but it could not be handled and is not tried again by itself. "
+            f"`sts events show {event.id}` shows it, and `sts events replay {event.id}` has it handled again.",
+        ),
+        facts=[("Event", event.external_id), ("Type", event.type), ("Reason", event.last_reason or "none")],
+    )
+
+
+def refund_refused(purchase: Purchase, refund: Refund) -> None:
+    to_staff(
+        key=f"admin-refund-refused:{refund.id}",
+        kind="admin_refund_refused",
+        heading="A refund was refused",
+        paragraphs=("Stripe did not accept this refund, and no money has moved. Look at the payment there.",),
+        facts=[
+            ("Asked by", refund.asked_by),
+            ("Refund", as_money(refund.amount_cents, refund.currency)),
+            ("Because", refund.failed_because or "not said"),
+            *facts_of(purchase),
+        ],
+    )
+
+
+def evidence_refused(purchase: Purchase, dispute: Dispute) -> None:
+    to_staff(
+        key=f"admin-evidence-refused:{dispute.id}:{dispute.evidence_ref}",
+        kind="admin_evidence_refused",
+        heading="Evidence was not accepted",
+        paragraphs=("Stripe did not take the evidence for this dispute. Look at it there while there is time.",),
+        facts=[
+            ("Dispute", dispute.external_id),
+            ("Because", dispute.last_reason or "not said"),
+            *([("Due by", as_moment(dispute.due_by))] if dispute.due_by else []),
+            *facts_of(purchase),
+        ],
+    )
 
 
 def does_not_add_up(comparison_id: int, findings: Sequence[str]) -> None:
     to_staff(
         key=f"admin-does-not-add-up:{comparison_id}",
         kind="admin_does_not_add_up",
-        subject="Our books and Stripe's differ",
         heading="Our books and Stripe's differ",
         paragraphs=("The daily comparison found what it could not put right by itself:", *findings[:20]),
         facts=[("Findings", str(len(findings)))],
     )
+
+
+def _renewal_failed_to_staff(user: User, subscription: Subscription, plan: Plan) -> None:
+    to_staff(
+        key=f"admin-renewal-failed:{subscription.id}:{subscription.period_end}",
+        kind="admin_renewal_failed",
+        heading="A renewal failed",
+        paragraphs=("The bank did not accept the payment for the next period. The customer was told.",),
+        facts=[("Customer", user.email), *_facts_of(plan), ("At Stripe", subscription.external_id)],
+    )
+
+
+def _facts_of(plan: Plan) -> list[tuple[str, str]]:
+    return [("Subscription", plan.name)]
+
+
+def _page_to_buy(plan: Plan) -> str:
+    return address_of("billing.checkout", plan=plan.slug)

@@ -1,99 +1,119 @@
-"""The letters about money that goes back, or that somebody wants back: refunds, disputes, withdrawals."""
+"""The letters about money that went back, or that somebody wants back: refunds, disputes, withdrawals.
+
+What they say of access comes from what the person holds (`Held`), because one payment alone does not tell.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sts_app.accounts.models import User
+from sts_app.billing.held import Held
 from sts_app.billing.letters_note import facts_of, to_customer, to_staff
-from sts_app.billing.models import Dispute, Purchase, Refund, Withdrawal
-from sts_app.billing.rules import ANSWERABLE
+from sts_app.billing.models import Dispute, Purchase, Refund, Subscription, Withdrawal
+from sts_app.billing.rules import ANSWERABLE, Access, SubscriptionState
+from sts_app.billing.words import money_back_in_words
+from sts_app.core import clock
 from sts_app.core.money import as_moment, as_money
 
 
-def refunded(user: User, purchase: Purchase, refund: Refund) -> None:
-    is_full = refund.amount_cents == purchase.amount_cents
+def refunded(user: User, purchase: Purchase, refund: Refund, held: Held) -> None:
+    amount = as_money(refund.amount_cents, refund.currency)
     to_customer(
         user,
         key=f"refunded:{refund.id}",
         kind="refund_notice",
-        subject=f"Refund: {as_money(refund.amount_cents, refund.currency)}",
+        subject=f"Refund: {amount}",
         heading="Your refund is on its way",
         paragraphs=(
             "The money goes back to the card or account it came from. Banks take five to ten days, some longer.",
-            "Access ends with a full refund, and your dashboard says Revoked once TradingView shows that it is gone."
-            if is_full
-            else "If anything changes for your access, your dashboard shows it and a letter follows.",
+            held.in_words(Access(purchase.access)),
         ),
-        facts=[("Refunded", as_money(refund.amount_cents, refund.currency)), *facts_of(purchase)],
+        facts=[("Refunded", amount), *facts_of(purchase)],
     )
 
 
-def refund_failed(user: User, purchase: Purchase, refund: Refund) -> None:
+def refund_failed(user: User, purchase: Purchase, refund: Refund, held: Held, *, ended: Subscription | None) -> None:
+    """`ended` is the subscription that the purchase paid for, if that does not go on: Stripe begins none again."""
+    amount = ("Refund", as_money(refund.amount_cents, refund.currency))
+    access = held.in_words(Access(purchase.access))
+    paragraphs = ["The customer's bank did not take the money. It needs another way, and the customer waits for it."]
+    if ended is not None:
+        # Until its end has come, what it gives still looks as if it stood.
+        otherwise = f" {access}" if ended.state == SubscriptionState.ENDED and held.is_all else ""
+        access = f"Your subscription has been ended all the same, and is not charged again.{otherwise}"
+        paragraphs.append(
+            "The subscription was ended meanwhile, and Stripe does not begin it again. If the customer is to go on, "
+            "the subscription must be begun anew, by a new checkout."
+        )
     to_customer(
         user,
         key=f"refund-failed:{refund.id}",
         kind="refund_failed",
-        subject="Your refund did not arrive",
         heading="Your refund did not arrive",
         paragraphs=(
             "The bank sent the money back to us: the card or account may be closed. It is not lost. Our staff have "
             "been told and will find another way; please answer this letter if you know one.",
-            "Until then your purchase stands as before, and so does your access.",
+            access,
         ),
-        facts=[("Amount", as_money(refund.amount_cents, refund.currency)), *facts_of(purchase)],
+        facts=[amount, *facts_of(purchase)],
     )
     to_staff(
         key=f"admin-refund-failed:{refund.id}",
         kind="admin_refund_failed",
-        subject="A refund came back",
         heading="A refund came back",
-        paragraphs=(
-            "The customer's bank did not take the money. It needs another way, and the customer waits for it.",
-        ),
-        facts=[("Customer", user.email), ("Because", refund.failed_because or "not said"), *facts_of(purchase)],
-    )
-
-
-def refund_refused(purchase: Purchase, refund: Refund) -> None:
-    to_staff(
-        key=f"admin-refund-refused:{refund.id}",
-        kind="admin_refund_refused",
-        subject="A refund was refused",
-        heading="A refund was refused",
-        paragraphs=("Stripe did not accept this refund, and no money has moved. Look at the payment there.",),
+        paragraphs=paragraphs,
         facts=[
-            ("Asked by", refund.asked_by),
-            ("Amount", as_money(refund.amount_cents, refund.currency)),
+            amount,
             ("Because", refund.failed_because or "not said"),
-            *facts_of(purchase),
+            *([("Subscription", ended.external_id)] if ended is not None else []),
+            *facts_of(purchase, by=user),
         ],
     )
 
 
 def partial_refund(user: User, purchase: Purchase, back_cents: int) -> None:
+    decide = f"sts refunds decide {purchase.id}"
     to_staff(
         key=f"admin-partial-refund:{purchase.id}:{back_cents}",
         kind="admin_partial_refund",
         subject="A part was refunded: does access stay?",
-        heading="A part was refunded",
+        heading="A part went back",
         paragraphs=(
-            "A part of a purchase went back to the customer. Access stays until you say otherwise: "
-            f"`sts refunds decide {purchase.id} --end-access` or `--keep-access`.",
+            "A part of a purchase went back to the customer, by a refund or by the bank. Nothing changes for access "
+            f'until you decide: `{decide} --keep-access --reason "WHY"` or `{decide} --end-access --reason "WHY"`.',
         ),
-        facts=[("Customer", user.email), ("Gone back", as_money(back_cents, purchase.currency)), *facts_of(purchase)],
+        facts=[("Gone back", as_money(back_cents, purchase.currency)), *facts_of(purchase, by=user)],
     )
 
 
-def dispute_opened(user: User, purchase: Purchase, dispute: Dispute) -> None:
+def part_decided(user: User, purchase: Purchase, held: Held) -> None:
+    """Staff said what a part that went back means for access, and that changed it."""
+    ends = purchase.access == Access.ENDED
+    to_customer(
+        user,
+        key=f"access-{'revoked' if ends else 'restored'}:{purchase.id}:{int(clock.now().timestamp())}",
+        kind="access_revoked" if ends else "access_restored",
+        heading="About your access",
+        paragraphs=(
+            "A part of what you paid went back to you, and our staff have decided what that means for your access.",
+            held.in_words(Access(purchase.access)),
+        ),
+        facts=[*facts_of(purchase), ("Gone back", as_money(purchase.partial_verdict_cents or 0, purchase.currency))],
+    )
+
+
+def dispute_opened(user: User, purchase: Purchase, dispute: Dispute, held: Held) -> None:
+    subject = "Your access is suspended while your bank decides" if held.rests else "Your payment is disputed"
     to_customer(
         user,
         key=f"dispute-opened:{dispute.id}",
         kind="dispute_opened",
-        subject="Your access is suspended while your bank decides",
+        subject=subject,
         heading="Your payment is disputed",
         paragraphs=(
-            "Your bank told us that this payment is disputed. Until that is decided your access is suspended. It "
-            "comes back by itself if the payment stands.",
-            "If you did not mean to dispute it, tell your bank so; that is the fastest way to have access back.",
+            f"Your bank told us that this payment is disputed. {held.in_words(Access(purchase.access))}",
+            "If you did not mean to dispute it, please tell your bank so; that is the fastest way to settle it.",
         ),
         facts=facts_of(purchase),
     )
@@ -105,38 +125,23 @@ def inquiry_opened(user: User, purchase: Purchase, dispute: Dispute) -> None:
     _staff_hears_of_dispute(user, purchase, dispute, heading="A bank asks about a payment", word="inquiry")
 
 
-def dispute_closed(user: User, purchase: Purchase, dispute: Dispute) -> None:
+def dispute_closed(user: User, purchase: Purchase, dispute: Dispute, held: Held) -> None:
+    amount = as_money(dispute.amount_cents, dispute.currency)
     won = dispute.status == "won"
     to_customer(
         user,
         key=f"dispute-{dispute.status}:{dispute.id}",
         kind=f"dispute_{dispute.status}",
-        subject="Your access is coming back" if won else "Your access has ended",
         heading="The dispute is decided",
         paragraphs=(
-            "The payment stands, so your access comes back by itself. Your dashboard shows how far it is."
+            f"Your bank decided that we keep the {amount} which were disputed."
             if won
-            else "Your bank gave you the money back, so the access that it paid for has ended.",
+            else f"Your bank decided in your favour, and gave you {amount} back.",
+            held.in_words(Access(purchase.access)),
         ),
         facts=facts_of(purchase),
     )
     _staff_hears_of_dispute(user, purchase, dispute, heading=f"A dispute was {dispute.status}", word=dispute.status)
-
-
-def evidence_refused(purchase: Purchase, dispute: Dispute) -> None:
-    to_staff(
-        key=f"admin-evidence-refused:{dispute.id}:{dispute.evidence_ref}",
-        kind="admin_evidence_refused",
-        subject="Evidence was not accepted",
-        heading="Evidence was not accepted",
-        paragraphs=("Stripe did not take the evidence for this dispute. Look at it there while there is time.",),
-        facts=[
-            ("Dispute", dispute.external_id),
-            ("Because", dispute.last_reason or "not said"),
-            *([("Due by", as_moment(dispute.due_by))] if dispute.due_by else []),
-            *facts_of(purchase),
-        ],
-    )
 
 
 def withdrawal_received(user: User, purchase: Purchase, withdrawal: Withdrawal) -> None:
@@ -151,7 +156,6 @@ def withdrawal_received(user: User, purchase: Purchase, withdrawal: Withdrawal) 
         user,
         key=f"withdrawal-received:{withdrawal.id}",
         kind="withdrawal_received",
-        subject="We have received your withdrawal",
         heading="We have received your withdrawal",
         paragraphs=(
             "You declared that you withdraw from the purchase below. Please keep this letter: it confirms that your "
@@ -163,38 +167,50 @@ def withdrawal_received(user: User, purchase: Purchase, withdrawal: Withdrawal) 
     to_staff(
         key=f"admin-withdrawal:{withdrawal.id}",
         kind="admin_withdrawal",
-        subject="A customer withdraws from a purchase",
         heading="A customer withdraws from a purchase",
         paragraphs=(
-            f"Decide with `sts withdrawals accept {withdrawal.id}` or `refuse`. The law gives you fourteen days to pay "
-            "back from the moment it arrived.",
+            f"Decide with `sts withdrawals accept {withdrawal.id}` or "
+            f'`sts withdrawals refuse {withdrawal.id} --reason "WHY"`; the customer reads why. The law gives you '
+            "fourteen days to pay back from the moment it arrived.",
         ),
         facts=facts,
     )
 
 
-def withdrawal_decided(user: User, purchase: Purchase, withdrawal: Withdrawal) -> None:
-    accepted = withdrawal.verdict == "accepted"
+def withdrawal_accepted(
+    user: User, purchase: Purchase, withdrawal: Withdrawal, refunds: Sequence[Refund], disputes: Sequence[Dispute]
+) -> None:
+    """All that is left goes back; `refunds` and `disputes` of the purchase say which of it has gone before."""
     to_customer(
         user,
         key=f"withdrawal-decided:{withdrawal.id}",
-        kind=f"withdrawal_{withdrawal.verdict}",
-        subject="Your withdrawal is accepted" if accepted else "About your withdrawal",
-        heading="Your withdrawal is accepted" if accepted else "Your withdrawal was not accepted",
-        paragraphs=("The money is on its way back; another letter tells you when it was sent.",)
-        if accepted
-        else ("This is why:", withdrawal.note or ""),
+        kind="withdrawal_accepted",
+        heading="Your withdrawal is accepted",
+        paragraphs=money_back_in_words(refunds, disputes),
+        facts=facts_of(purchase),
+    )
+
+
+def withdrawal_refused(user: User, purchase: Purchase, withdrawal: Withdrawal) -> None:
+    to_customer(
+        user,
+        key=f"withdrawal-decided:{withdrawal.id}",
+        kind="withdrawal_refused",
+        subject="About your withdrawal",
+        heading="Your withdrawal was not accepted",
+        paragraphs=("This is why:", withdrawal.note or ""),
         facts=facts_of(purchase),
     )
 
 
 def _staff_hears_of_dispute(user: User, purchase: Purchase, dispute: Dispute, *, heading: str, word: str) -> None:
     asks = dispute.status in ANSWERABLE
+    amount = as_money(dispute.amount_cents, dispute.currency)
     due = [("Evidence is due by", as_moment(dispute.due_by))] if asks and dispute.due_by else []
     to_staff(
         key=f"admin-dispute-{word}:{dispute.id}",
         kind="admin_dispute",
-        subject=f"{heading}: {as_money(dispute.amount_cents, dispute.currency)}",
+        subject=f"{heading}: {amount}",
         heading=heading,
         paragraphs=(
             f"`sts disputes show {dispute.id}` shows it, `sts disputes evidence {dispute.id}` what speaks for us, and "
@@ -203,10 +219,9 @@ def _staff_hears_of_dispute(user: User, purchase: Purchase, dispute: Dispute, *,
             else f"`sts disputes show {dispute.id}` shows it.",
         ),
         facts=[
-            ("Customer", user.email),
-            ("Disputed", as_money(dispute.amount_cents, dispute.currency)),
+            ("Disputed", amount),
             ("Reason given", dispute.reason.replace("_", " ")),
             *due,
-            *facts_of(purchase),
+            *facts_of(purchase, by=user),
         ],
     )

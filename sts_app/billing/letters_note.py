@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from flask import current_app
 
 from sts_app.accounts.models import User
+from sts_app.billing import queries
 from sts_app.billing.models import Purchase
 from sts_app.core.money import as_money
 from sts_app.core.web import address_of
@@ -14,10 +15,17 @@ from sts_app.emails import services as emails
 
 Facts = Sequence[tuple[str, str]]
 
+TEMPLATE = "billing/letters/note"
 
-def facts_of(purchase: Purchase) -> list[tuple[str, str]]:
-    """What every letter about a purchase names it by."""
-    return [("Amount", as_money(purchase.amount_cents, purchase.currency)), ("Reference", purchase.ref)]
+
+def facts_of(purchase: Purchase, *, by: User | None = None) -> list[tuple[str, str]]:
+    """What every letter about a purchase names it by; to staff also `by` whom it was made."""
+    return [
+        *([("Customer", by.email)] if by is not None else []),
+        ("Bought", queries.plan_of(purchase).name),
+        ("Amount", as_money(purchase.amount_cents, purchase.currency)),
+        ("Reference", purchase.ref),
+    ]
 
 
 def to_customer(
@@ -25,21 +33,24 @@ def to_customer(
     *,
     key: str,
     kind: str,
-    subject: str,
     heading: str,
     paragraphs: Sequence[str],
     facts: Facts,
+    subject: str = "",
     label: str = "Open your dashboard",
     link: str = "",
 ) -> None:
-    """Write to a customer. `key` names the deed: the same deed writes once. The button leads to the dashboard."""
+    """Write to a customer. `key` names the deed: the same deed writes once. The button leads to the dashboard.
+
+    Without a `subject` the heading is it.
+    """
     emails.post(
         key=key,
         kind=kind,
         to=user.email,
         user_id=user.id,
-        subject=subject,
-        template="billing/letters/note",
+        subject=subject or heading,
+        template=TEMPLATE,
         context={
             "heading": heading,
             "paragraphs": paragraphs,
@@ -51,15 +62,15 @@ def to_customer(
     )
 
 
-def to_staff(*, key: str, kind: str, subject: str, heading: str, paragraphs: Sequence[str], facts: Facts) -> None:
-    """Write to each admin. `key` names the deed: the same deed writes once."""
+def to_staff(*, key: str, kind: str, heading: str, paragraphs: Sequence[str], facts: Facts, subject: str = "") -> None:
+    """Write to each admin. `key` names the deed: the same deed writes once. Without a `subject` the heading is it."""
     for number, address in enumerate(current_app.config["STS"].admin_emails):
         emails.post(
             key=f"{key}:{number}",
             kind=kind,
             to=address,
-            subject=subject,
-            template="billing/letters/note",
+            subject=subject or heading,
+            template=TEMPLATE,
             context={
                 "heading": heading,
                 "paragraphs": paragraphs,

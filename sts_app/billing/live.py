@@ -1,7 +1,7 @@
 """Stripe, spoken through its own package: our words in, plain facts out.
 
 How a call is made stands in `live_client`, what its answers say in `live_facts`, what events say in
-`live_events`; what `sts stripe-setup` asks for in `live_setup`.
+`live_events`; what a checkout is opened with in `live_checkout`, what `sts stripe-setup` asks for in `live_setup`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from sts_app.billing.gateway import (
     SubscriptionFacts,
     TryLater,
 )
+from sts_app.billing.live_checkout import checkout_params
 from sts_app.billing.live_client import API_VERSION, PAGE, SDK_VERSION, Missing, StripeCalls
 from sts_app.billing.live_events import event_of, read_signed_event
 from sts_app.billing.live_facts import (
@@ -46,6 +47,7 @@ from sts_app.billing.live_facts import (
     invoice_payment_of,
     is_disputed,
     moment,
+    portal_of,
     product_of,
     refund_of,
     rows_of,
@@ -57,19 +59,10 @@ from sts_app.billing.live_facts import (
 if TYPE_CHECKING:
     from stripe.params import CustomerCreateParams
     from stripe.params._dispute_update_params import DisputeUpdateParamsEvidence
-    from stripe.params.checkout import SessionCreateParams, SessionListParams
+    from stripe.params.billing_portal import SessionCreateParams as PortalParams
+    from stripe.params.checkout import SessionListParams
 
 __all__ = ["API_VERSION", "SDK_VERSION", "StripePayments"]
-
-SUBMIT_TEXT = (
-    "One payment, no subscription. By paying you accept the terms of sale and the risk disclosure. "
-    "Access is given to the TradingView name on your profile."
-)
-SUBSCRIBE_TEXT = (
-    "This subscription renews by itself until you end it, which you can do at any time on your dashboard. "
-    "By subscribing you accept the terms of sale and the risk disclosure. "
-    "Access is given to the TradingView name on your profile."
-)
 
 
 class StripePayments(StripeCalls):
@@ -85,6 +78,7 @@ class StripePayments(StripeCalls):
     ) -> None:
         super().__init__(secret_key, api_base=api_base, timeout=timeout)
         self._webhook_secrets = webhook_secrets
+        self._portal_id: str | None = None
 
     def create_customer(self, request: CustomerRequest, *, key: str) -> str:
         """Make the customer known. Returns Stripe's id."""
@@ -122,7 +116,7 @@ class StripePayments(StripeCalls):
         Raises `NoSuchCustomer` for a customer Stripe does not know, and `Refused` when Stripe's price is
         not the one we show: the page is then shown to nobody.
         """
-        params = _checkout_params(request)
+        params = checkout_params(request)
         session = self._call(
             "open_checkout", lambda: self._client.v1.checkout.sessions.create(params, {"idempotency_key": key})
         )
@@ -142,11 +136,19 @@ class StripePayments(StripeCalls):
         self._call("close_checkout", lambda: self._client.v1.checkout.sessions.expire(session_id))
 
     def open_portal(self, customer_id: str, *, return_url: str) -> str:
-        """The address of Stripe's customer portal. Raises `NoSuchCustomer` for one Stripe does not know."""
-        portal = self._call(
-            "open_portal",
-            lambda: self._client.v1.billing_portal.sessions.create({"customer": customer_id, "return_url": return_url}),
-        )
+        """The address of Stripe's customer portal, as `sts stripe-setup` has configured it or else the dashboard.
+
+        Raises `NoSuchCustomer` for a customer Stripe does not know, and `Refused` where neither has.
+        """
+        params: PortalParams = {"customer": customer_id, "return_url": return_url}
+        if (configuration := self._portal_configuration()) is not None:
+            params["configuration"] = configuration
+        try:
+            portal = self._call("open_portal", lambda: self._client.v1.billing_portal.sessions.create(params))
+        except Refused:
+            # It may have been taken out of use since it was looked up.
+            self._portal_id = None
+            raise
         url = text(portal.get("url"))
         if not url:
             raise TryLater("open_portal: the answer holds no page")
@@ -274,13 +276,19 @@ class StripePayments(StripeCalls):
                 raise TryLater("events_between: the answer holds what is no event") from None
 
     def payments_between(self, since: datetime, until: datetime) -> Iterator[ChargedFacts]:
-        """Every payment begun in that time that brought money, newest first."""
+        """Every payment begun in that time that brought money, newest first, with what became of it until now."""
         first, end = _seconds(since), _seconds(until)
+        expand = ["data.latest_charge.refunds"]
         intents = self._each(
             "payments_between",
-            lambda: self._client.v1.payment_intents.list({"created": {"gte": first, "lt": end}, "limit": PAGE}),
+            lambda: self._client.v1.payment_intents.list(
+                {"created": {"gte": first, "lt": end}, "expand": expand, "limit": PAGE}
+            ),
         )
-        yield from filter(None, map(charged_of, intents))
+        for intent in intents:
+            charged = charged_of(intent, refunds=self._refunds(intent), disputes=self._disputes(intent))
+            if charged is not None:
+                yield charged
 
     def products(self) -> list[ProductFacts]:
         """Every product with its prices, the inactive ones too."""
@@ -290,6 +298,16 @@ class StripePayments(StripeCalls):
             product_of(product, [price for price in prices if id_of(price.get("product")) == product.get("id")])
             for product in products
         ]
+
+    def _portal_configuration(self) -> str | None:
+        """The store's own configuration of the portal, asked for until it is found."""
+        if self._portal_id is None:
+            found = self._each(
+                "open_portal",
+                lambda: self._client.v1.billing_portal.configurations.list({"active": True, "limit": PAGE}),
+            )
+            self._portal_id = next((portal.id for portal in map(portal_of, found) if portal.is_ours), None)
+        return self._portal_id
 
     def _intent(self, reference: Any) -> dict[str, Any] | None:
         """The payment intent with its charge and refunds, fetched where only its id is known."""
@@ -353,32 +371,3 @@ def _made(op: str, answer: dict[str, Any]) -> str:
 def _seconds(at: datetime) -> int:
     """The first whole second that is not before `at`: Stripe's times are whole ones."""
     return math.ceil(at.timestamp())
-
-
-def _checkout_params(request: CheckoutRequest) -> SessionCreateParams:
-    metadata = {"purchase_ref": request.purchase_ref}
-    once = request.mode == "payment"
-    # `payment_method_types` is left out on purpose: the dashboard's settings decide, wallets included.
-    params: SessionCreateParams = {
-        "mode": request.mode,
-        "ui_mode": "hosted_page",
-        "line_items": [{"price": request.price_id, "quantity": 1}],
-        "client_reference_id": request.purchase_ref,
-        "metadata": metadata,
-        "customer": request.customer_id,
-        "success_url": request.success_url,
-        "cancel_url": request.cancel_url,
-        "expires_at": int(request.expires_at.timestamp()),
-        "after_expiration": {"recovery": {"enabled": True, "allow_promotion_codes": True}},
-        "allow_promotion_codes": True,
-        # Charge the price that the store shows, in its currency.
-        "adaptive_pricing": {"enabled": False},
-        # A required box (`consent_collection`) would need a terms address set in the dashboard first.
-        "custom_text": {"submit": {"message": SUBMIT_TEXT if once else SUBSCRIBE_TEXT}},
-    }
-    if once:
-        params["payment_intent_data"] = {"metadata": metadata}
-        params["invoice_creation"] = {"enabled": True, "invoice_data": {"metadata": metadata}}
-    else:
-        params["subscription_data"] = {"metadata": metadata}
-    return params

@@ -72,6 +72,8 @@ class StripeCalls:
         page = self._send(op, fetch)
         while True:
             answer = page.to_dict(for_json=True)
+            if answer.get("object") != "list":
+                raise TryLater(f"{op}: the answer is no list")
             found = rows_of(answer)
             yield from found
             if answer.get("has_more") is not True or not found:

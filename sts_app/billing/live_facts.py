@@ -20,6 +20,7 @@ from sts_app.billing.gateway import (
     EndpointFacts,
     InvoiceFacts,
     PaymentFacts,
+    PortalFacts,
     PriceFacts,
     ProductFacts,
     RefundFacts,
@@ -35,6 +36,9 @@ State = TypeVar("State")
 SessionState = Literal["open", "complete", "expired"]
 PaymentState = Literal["unpaid", "paid", "no_payment_required"]
 InvoiceState = Literal["draft", "open", "paid", "uncollectible", "void"]
+
+# What the store's own configuration of the customer portal is marked with.
+OUR_PORTAL = {"made_by": "sts stripe-setup"}
 
 _SESSION_STATES: dict[str, SessionState] = {word: word for word in get_args(SessionState)}
 _PAYMENT_STATES: dict[str, PaymentState] = {word: word for word in get_args(PaymentState)}
@@ -202,8 +206,13 @@ def subscription_of(subscription: Thing, invoices: Sequence[Thing]) -> Subscript
     )
 
 
-def charged_of(intent: Thing) -> ChargedFacts | None:
-    """Read one payment intent; None when it brought no money."""
+def charged_of(
+    intent: Thing, *, refunds: Iterable[Thing] | None = None, disputes: Iterable[Thing] = ()
+) -> ChargedFacts | None:
+    """Read one payment intent with its charge expanded; None when it brought no money.
+
+    `refunds` are given where the charge does not show them all.
+    """
     amount = _int(intent.get("amount_received"))
     if not amount:
         return None
@@ -213,6 +222,8 @@ def charged_of(intent: Thing) -> ChargedFacts | None:
         currency=text(intent.get("currency")) or "",
         created_at=_since(intent.get("created")),
         purchase_ref=purchase_ref_of(intent),
+        refunded=sum(refund.amount for refund in _refunds(intent, refunds) if refund.counts),
+        withheld=sum(dispute.amount for dispute in map(dispute_of, disputes) if dispute.withholds),
     )
 
 
@@ -251,6 +262,25 @@ def endpoint_of(endpoint: Thing) -> EndpointFacts:
         api_version=text(endpoint.get("api_version")),
         enabled=endpoint.get("status") == "enabled",
         secret=text(endpoint.get("secret")),
+    )
+
+
+def portal_of(configuration: Thing) -> PortalFacts:
+    """Read one configuration of the customer portal."""
+    features = dict_of(configuration.get("features"))
+
+    def has(name: str) -> bool:
+        return dict_of(features.get(name)).get("enabled") is True
+
+    at_period_end = dict_of(features.get("subscription_cancel")).get("mode") == "at_period_end"
+    return PortalFacts(
+        id=_id("portal configuration", configuration),
+        is_ours=dict_of(configuration.get("metadata")).items() >= OUR_PORTAL.items(),
+        is_default=configuration.get("is_default") is True,
+        shows_invoices=has("invoice_history"),
+        changes_card=has("payment_method_update"),
+        ends_subscription=has("subscription_cancel") and at_period_end,
+        changes_plan=has("subscription_update"),
     )
 
 

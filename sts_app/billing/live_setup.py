@@ -1,15 +1,24 @@
-"""What `sts stripe-setup` asks of Stripe: product, price and webhook endpoint, found or made."""
+"""What `sts stripe-setup` asks of Stripe: product, price, webhook endpoint and customer portal, found or made."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from sts_app.billing.gateway import EndpointFacts, PriceFacts, TryLater
+from sts_app.billing.gateway import EndpointFacts, PortalFacts, PriceFacts, TryLater
 from sts_app.billing.live_client import API_VERSION, PAGE, StripeCalls
-from sts_app.billing.live_facts import endpoint_of, price_of, rows_of, text
+from sts_app.billing.live_facts import OUR_PORTAL, endpoint_of, portal_of, price_of, rows_of, text
 
 if TYPE_CHECKING:
     from stripe.params import PriceCreateParams, ProductCreateParams
+
+# A plan is switched by buying the other one: the store sells each on its own page, with its own words.
+PORTAL_FEATURES: Any = {
+    "customer_update": {"enabled": False},
+    "invoice_history": {"enabled": True},
+    "payment_method_update": {"enabled": True},
+    "subscription_cancel": {"enabled": True, "mode": "at_period_end"},
+    "subscription_update": {"enabled": False},
+}
 
 
 class StripeSetup(StripeCalls):
@@ -81,6 +90,45 @@ class StripeSetup(StripeCalls):
                 ),
             )
         )
+
+    def portals(self) -> list[PortalFacts]:
+        """Every active configuration of the customer portal."""
+        found = self._each(
+            "portals", lambda: self._client.v1.billing_portal.configurations.list({"active": True, "limit": PAGE})
+        )
+        return [portal_of(configuration) for configuration in found]
+
+    def create_portal(self, *, terms_url: str, privacy_url: str, key: str) -> PortalFacts:
+        """Make a configuration for the store, which is not the account's default."""
+        return portal_of(
+            self._call(
+                "create_portal",
+                lambda: self._client.v1.billing_portal.configurations.create(
+                    {
+                        "business_profile": {"terms_of_service_url": terms_url, "privacy_policy_url": privacy_url},
+                        "features": PORTAL_FEATURES,
+                        "metadata": OUR_PORTAL,
+                    },
+                    {"idempotency_key": key},
+                ),
+            )
+        )
+
+    def update_portal(self, portal_id: str) -> PortalFacts:
+        """Put the features of the store's configuration right."""
+        return portal_of(
+            self._call(
+                "update_portal",
+                lambda: self._client.v1.billing_portal.configurations.update(portal_id, {"features": PORTAL_FEATURES}),
+            )
+        )
+
+    def takes_payments(self) -> bool:
+        """Whether Stripe has activated the account."""
+        account = self._call("takes_payments", self._client.v1.accounts.retrieve_current)
+        if text(account.get("id")) is None:
+            raise TryLater("takes_payments: the answer is no account")
+        return account.get("charges_enabled") is True
 
 
 def _listed(types: frozenset[str]) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, synonym
 
+from sts_app.billing.lease import Keyed, Leased
 from sts_app.billing.rules import Access, EventState, PurchaseStatus, RefundState, SubscriptionState
 from sts_app.core.db import Base, Row, text_enum
 
@@ -31,7 +32,7 @@ class StripeCustomer(Row, Base):
     asked_at: Mapped[datetime | None]
 
 
-class Purchase(Row, Base):
+class Purchase(Leased, Base):
     """One payment of one person for one plan. For a checkout the row stands before its page does.
 
     `checkout_request` holds the exact parameters the page is opened with: a key replayed with other
@@ -80,6 +81,8 @@ class Purchase(Row, Base):
     # What staff said to a partial refund: access stays, or ends.
     partial_verdict: Mapped[str | None]
     partial_verdict_cents: Mapped[int | None]
+    # The reference that the provider carries round for a second payment, that of the first: it knows no `ref` of it.
+    told_ref: Mapped[str | None]
     # The purchase that had paid for the same already.
     duplicate_of_id: Mapped[int | None] = mapped_column(sa.ForeignKey("purchase.id"))
 
@@ -91,13 +94,17 @@ class Purchase(Row, Base):
     intent_id: Mapped[str | None] = mapped_column(index=True)
     invoice_id: Mapped[str | None]
     declined_because: Mapped[str | None]
+    # The buyer has done their part, and the bank has neither confirmed nor declined it.
+    with_bank: Mapped[bool] = mapped_column(server_default=sa.false())  # as above
+    # What a payment for a subscription pays until.
+    period_end: Mapped[datetime | None]
     paid_at: Mapped[datetime | None]
     closed_at: Mapped[datetime | None]
 
     look_ups: Mapped[int] = mapped_column(default=0)
+    tries: Mapped[int] = mapped_column(default=0, server_default="0")  # as above
     next_look_up_at: Mapped[datetime | None]
-    lease_token: Mapped[str | None]
-    leased_until: Mapped[datetime | None]
+    due_at: Mapped[datetime | None] = synonym("next_look_up_at")
 
 
 class Consent(Row, Base):
@@ -119,7 +126,7 @@ class Consent(Row, Base):
     may_remind: Mapped[bool] = mapped_column(default=False)
 
 
-class Refund(Row, Base):
+class Refund(Keyed, Base):
     """Money given back, or to be. Ours stand as `intended` before the provider hears of them.
 
     `ref` is ours, carried round by the provider; `external_id` is the provider's. `request` holds the
@@ -147,16 +154,12 @@ class Refund(Row, Base):
     failed_because: Mapped[str | None]
 
     request: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
-    attempt: Mapped[int] = mapped_column(default=1)
     asked_at: Mapped[datetime | None]
-    tries: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None]
-    lease_token: Mapped[str | None]
-    leased_until: Mapped[datetime | None]
-    last_reason: Mapped[str | None]
+    due_at: Mapped[datetime | None] = synonym("next_attempt_at")
 
 
-class Dispute(Row, Base):
+class Dispute(Keyed, Base):
     """A payment that its payer disputes at the bank. `status` is the provider's word.
 
     The evidence is prepared as a whole (`evidence`), handed over under `evidence_ref`, and counted by
@@ -180,20 +183,18 @@ class Dispute(Row, Base):
     opened_at: Mapped[datetime]
     due_by: Mapped[datetime | None]
     submissions: Mapped[int] = mapped_column(default=0)
+    # The `due_by` that staff were warned of.
+    warned_of: Mapped[datetime | None]
 
     evidence: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     evidence_ref: Mapped[str | None]
     evidence_by: Mapped[str | None]
     evidence_files: Mapped[dict[str, str]] = mapped_column(JSONB, default=dict)
-    attempt: Mapped[int] = mapped_column(default=1)
-    tries: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None]
-    lease_token: Mapped[str | None]
-    leased_until: Mapped[datetime | None]
-    last_reason: Mapped[str | None]
+    due_at: Mapped[datetime | None] = synonym("next_attempt_at")
 
 
-class Subscription(Row, Base):
+class Subscription(Keyed, Base):
     """A plan that is paid again and again. `status` is the provider's word; `state` is what it means for access.
 
     `settled` counts how often facts were applied: facts that were fetched before the last time are not
@@ -221,12 +222,8 @@ class Subscription(Row, Base):
     settled: Mapped[int] = mapped_column(default=0)
 
     cancel_because: Mapped[str | None]
-    attempt: Mapped[int] = mapped_column(default=1)
-    tries: Mapped[int] = mapped_column(default=0)
     next_look_up_at: Mapped[datetime | None]
-    lease_token: Mapped[str | None]
-    leased_until: Mapped[datetime | None]
-    last_reason: Mapped[str | None]
+    due_at: Mapped[datetime | None] = synonym("next_look_up_at")
 
 
 class Withdrawal(Row, Base):
@@ -248,7 +245,7 @@ class Withdrawal(Row, Base):
     note: Mapped[str | None]
 
 
-class WebhookEvent(Row, Base):
+class WebhookEvent(Leased, Base):
     """One event, taken in once: `(source, external_id)` is unique. `payload` is blank after its time."""
 
     __tablename__ = "webhook_event"
@@ -279,12 +276,9 @@ class WebhookEvent(Row, Base):
     changed: Mapped[bool] = mapped_column(server_default=sa.false())
     purchase_id: Mapped[int | None] = mapped_column(sa.ForeignKey("purchase.id"), index=True)
     subscription_id: Mapped[int | None] = mapped_column(sa.ForeignKey("subscription.id"), index=True)
-    tries: Mapped[int] = mapped_column(default=0)
     refusals: Mapped[int] = mapped_column(default=0)
     next_attempt_at: Mapped[datetime | None]
-    lease_token: Mapped[str | None]
-    leased_until: Mapped[datetime | None]
-    last_reason: Mapped[str | None]
+    due_at: Mapped[datetime | None] = synonym("next_attempt_at")
     handled_at: Mapped[datetime | None]
 
 

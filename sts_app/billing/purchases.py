@@ -7,7 +7,7 @@ from flask import current_app, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_fresh, login_required
 
-from sts_app.billing import customers, queries, refunds, withdrawals
+from sts_app.billing import account, customers, queries, refunds, withdrawals
 from sts_app.billing.forms import WithdrawalForm
 from sts_app.billing.gateway import NoSuchCustomer, PaymentFacts, PaymentsError, Refused
 from sts_app.billing.models import Purchase
@@ -16,8 +16,8 @@ from sts_app.billing.services import payments
 from sts_app.billing.views import bp as bp
 from sts_app.core import clock
 from sts_app.core.db import checkpoint
-from sts_app.core.errors import Act, NotNow, NotThere
-from sts_app.core.security import limiter, visitor_address
+from sts_app.core.errors import Act, NotNow, NotThere, Refusal
+from sts_app.core.security import limiter, visitor_address, who_asks
 from sts_app.core.web import address_of, page_or_block, see_other, toast
 
 log = structlog.get_logger()
@@ -25,13 +25,19 @@ log = structlog.get_logger()
 PAGE = "billing/withdraw.html"
 
 
-def who() -> str:
-    """People are counted one by one, so that an office behind one address is many of them."""
-    return f"user:{current_user.id}" if current_user.is_authenticated else visitor_address()
+class PortalRefused(Refusal):
+    status = 502
+    code = "PORTAL_REFUSED"
+    title = "Your page at Stripe does not open"
+    sentence = (
+        "Stripe does not open your page there, and trying again does not help: something has to be mended first, and "
+        "we have been told. Your access and your payments are as they were. To change your card, end a subscription or "
+        "have an invoice, write to the address our letters come from, and we do it for you."
+    )
 
 
 @bp.get("/purchases/<ref>/receipt")
-@limiter.limit("20 per minute", key_func=who)
+@limiter.limit("20 per minute", key_func=who_asks)
 @login_required  # type: ignore[untyped-decorator]  # flask-login carries no types
 def receipt(ref: str) -> ResponseReturnValue:
     """To the receipt at Stripe. Asked for each time, because such an address expires."""
@@ -40,7 +46,7 @@ def receipt(ref: str) -> ResponseReturnValue:
 
 
 @bp.get("/purchases/<ref>/invoice")
-@limiter.limit("20 per minute", key_func=who)
+@limiter.limit("20 per minute", key_func=who_asks)
 @login_required  # type: ignore[untyped-decorator]  # see above
 def invoice(ref: str) -> ResponseReturnValue:
     """To the invoice at Stripe, as a page, or as a PDF where there is no page."""
@@ -48,8 +54,23 @@ def invoice(ref: str) -> ResponseReturnValue:
     return _paper(ref, "invoice", (facts.invoice_url or facts.invoice_pdf_url) if facts is not None else None)
 
 
+@bp.get("/purchases/<ref>/have-back")
+@login_required  # type: ignore[untyped-decorator]  # see above
+def confirm_have_back(ref: str) -> ResponseReturnValue:
+    """What goes back and what stays, before it is asked for. Leads away from a purchase that is not on offer."""
+    purchase = _own(ref)
+    shown = next(each for each in account.purchases_of(current_user.id, clock.now()) if each.purchase.id == purchase.id)
+    if not shown.offers_refund:
+        toast("There is nothing of this purchase to have back in this way.", "info")
+        return see_other("pages.dashboard")
+    if not login_fresh():
+        return _confirm_first()
+    left = refunds.left_of(purchase)
+    return render_template("billing/have_back.html", purchase=purchase, plan=queries.plan_of(purchase), left=left)
+
+
 @bp.post("/purchases/<ref>/have-back")
-@limiter.limit("10 per minute", key_func=who)
+@limiter.limit("10 per minute", key_func=who_asks)
 @login_required  # type: ignore[untyped-decorator]  # see above
 def have_back(ref: str) -> ResponseReturnValue:
     """The second payment for the same thing goes back. A second press finds it on its way."""
@@ -71,7 +92,7 @@ def have_back(ref: str) -> ResponseReturnValue:
 def withdraw(ref: str) -> ResponseReturnValue:
     """The declaration with its confirmation; once it was made, the page that says so, and when it arrived.
 
-    Raises `NothingToWithdraw` for a purchase that was not paid or went back in full.
+    Raises `NothingToWithdraw` for a purchase of which no money is with the store.
     """
     purchase = _own(ref)
     if queries.withdrawal_of(purchase.id) is None:
@@ -83,7 +104,7 @@ def withdraw(ref: str) -> ResponseReturnValue:
 
 
 @bp.post("/purchases/<ref>/withdraw")
-@limiter.limit("10 per minute", key_func=who)
+@limiter.limit("10 per minute", key_func=who_asks)
 @login_required  # type: ignore[untyped-decorator]  # see above
 def withdraw_post(ref: str) -> ResponseReturnValue:
     """Take the declaration in. A second press finds the first one."""
@@ -97,8 +118,14 @@ def withdraw_post(ref: str) -> ResponseReturnValue:
     return see_other("billing.withdraw", ref=ref)
 
 
+@bp.get("/billing/portal")
+def portal_again() -> ResponseReturnValue:
+    """Loaded again, or bookmarked: the page that has the button."""
+    return see_other("pages.dashboard")
+
+
 @bp.post("/billing/portal")
-@limiter.limit("10 per minute", key_func=who)
+@limiter.limit("10 per minute", key_func=who_asks)
 @login_required  # type: ignore[untyped-decorator]  # see above
 def portal() -> ResponseReturnValue:
     """To Stripe's page of this customer: invoices, cards, and the end of a subscription."""
@@ -114,6 +141,9 @@ def portal() -> ResponseReturnValue:
         # Deleted in Stripe's dashboard: the next purchase makes the person known anew.
         customers.forget(customer_id)
         return _nothing_to_show()
+    except Refused as trouble:
+        log.error("billing.portal_refused", reason=trouble.reason)
+        raise PortalRefused(cause=trouble.reason, act=Act("Your dashboard", url_for("pages.dashboard"))) from None
     except PaymentsError as trouble:
         raise NotNow(
             "Stripe does not answer at this moment, so your page there cannot be opened. Please try again in a minute.",
@@ -134,7 +164,7 @@ def _own(ref: str) -> Purchase:
 
 def _facts(purchase: Purchase, again: str) -> PaymentFacts | None:
     """What the provider says of a payment today; None where none was made, or it knows of none. Raises `NotNow`."""
-    session_id, invoice_id = purchase.session_id, purchase.invoice_id
+    purchase_id, session_id, invoice_id = purchase.id, purchase.session_id, purchase.invoice_id
     if not PurchaseStatus(purchase.status).was_paid:
         return None
     # Nothing stays open while the provider is asked.
@@ -144,7 +174,7 @@ def _facts(purchase: Purchase, again: str) -> PaymentFacts | None:
             return payments().look_up(session_id)
         return payments().look_up_invoice(invoice_id) if invoice_id is not None else None
     except Refused as refusal:
-        log.warning("billing.no_papers", session_id=session_id, reason=refusal.reason)
+        log.warning("billing.no_papers", purchase_id=purchase_id, reason=refusal.reason)
         return None
     except PaymentsError as trouble:
         raise NotNow(
@@ -171,6 +201,7 @@ def _declared(purchase: Purchase) -> dict[str, object]:
         "purchase": purchase,
         "plan": queries.plan_of(purchase),
         "withdrawal": queries.withdrawal_of(purchase.id),
+        "left": refunds.left_of(purchase),
         "until": until,
         "is_late": until is not None and until <= clock.now(),
     }

@@ -4,24 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import sqlalchemy as sa
 
 from sts_app.accounts.models import User
-from sts_app.billing.models import Consent, Dispute, Purchase, Refund, Subscription, WebhookEvent, Withdrawal
-from sts_app.billing.rules import BACK, OPEN, Access, EventState, PurchaseStatus, SubscriptionState
+from sts_app.billing.lease import Leased, is_due
+from sts_app.billing.models import (
+    Consent,
+    Dispute,
+    Purchase,
+    Refund,
+    StripeCustomer,
+    Subscription,
+    WebhookEvent,
+    Withdrawal,
+)
+from sts_app.billing.rules import BACK, OPEN, Access, EventState, PurchaseStatus
 from sts_app.catalog.models import Mode, Plan
 from sts_app.core.db import db
 
 T = TypeVar("T")
 
 PAID = (PurchaseStatus.COMPLETED, PurchaseStatus.PARTIALLY_REFUNDED)
+# Which refunds and disputes have taken money from the store.
+GONE_BACK = Refund.state.in_(BACK)
+TAKEN = sa.or_(Dispute.status.in_(OPEN), Dispute.status == "lost")
 
 
 def purchases_of(user_id: int) -> Sequence[Purchase]:
     return db.session.scalars(sa.select(Purchase).where(Purchase.user_id == user_id).order_by(Purchase.id.desc())).all()
+
+
+def is_known_session(session_id: str) -> bool:
+    """Whether some purchase, of anybody, has the payment page of this name."""
+    return bool(db.session.scalar(sa.select(sa.exists().where(Purchase.session_id == session_id))))
 
 
 def open_purchase_of(user_id: int, plan_id: int) -> Purchase | None:
@@ -33,44 +51,6 @@ def open_purchase_of(user_id: int, plan_id: int) -> Purchase | None:
 
 
 HOLDS = (Access.STANDS, Access.SUSPENDED)
-
-
-def owns(user_id: int, plan_id: int) -> bool:
-    """Whether they have what this plan gives: by a payment for it, a subscription to it, or one payment for everything.
-
-    A payment that is disputed counts until the bank has decided.
-    """
-    bought = sa.select(Purchase.id).where(
-        Purchase.user_id == user_id,
-        Purchase.plan_id == plan_id,
-        Purchase.subscription_id.is_(None),
-        Purchase.access.in_(HOLDS),
-    )
-    subscribed = sa.select(Subscription.id).where(
-        Subscription.user_id == user_id,
-        Subscription.plan_id == plan_id,
-        Subscription.state.not_in((SubscriptionState.NONE, SubscriptionState.ENDED)),
-    )
-    if db.session.scalar(sa.select(sa.or_(sa.exists(bought), sa.exists(subscribed)))):
-        return True
-    return owned_for_good(user_id) is not None
-
-
-def owned_for_good(user_id: int) -> Purchase | None:
-    """The purchase by which this person holds everything for ever, if there is one."""
-    return db.session.scalar(
-        sa.select(Purchase)
-        .join(Plan, Plan.id == Purchase.plan_id)
-        .where(
-            Purchase.user_id == user_id,
-            Purchase.access.in_(HOLDS),
-            Purchase.subscription_id.is_(None),
-            Plan.covers_all,
-            Plan.mode == Mode.PAYMENT,
-        )
-        .order_by(Purchase.id)
-        .limit(1)
-    )
 
 
 def latest_consent(purchase_id: int) -> Consent | None:
@@ -95,23 +75,6 @@ def disputes_of(purchase_id: int) -> Sequence[Dispute]:
     return db.session.scalars(sa.select(Dispute).where(Dispute.purchase_id == purchase_id).order_by(Dispute.id)).all()
 
 
-def other_subscription_purchase(purchase: Purchase) -> Purchase | None:
-    """A payment for another subscription to the same plan that gives access now, the oldest of them."""
-    return db.session.scalar(
-        sa.select(Purchase)
-        .join(Subscription, Subscription.id == Purchase.subscription_id)
-        .where(
-            Subscription.user_id == purchase.user_id,
-            Subscription.plan_id == purchase.plan_id,
-            Subscription.id != purchase.subscription_id,
-            Subscription.state.in_((SubscriptionState.RUNNING, SubscriptionState.GRACE, SubscriptionState.PAUSED)),
-            Purchase.access.in_(HOLDS),
-        )
-        .order_by(Purchase.id)
-        .limit(1)
-    )
-
-
 def live_subscriptions_of(user_id: int) -> Sequence[Subscription]:
     """The subscriptions that the provider may still charge for."""
     statement = sa.select(Subscription).where(
@@ -132,77 +95,78 @@ def access_of_latest_payment(subscription_id: int) -> Access:
     return Access(found) if found is not None else Access.NONE
 
 
+def subscription_page_of(customer_id: str, *, at: datetime) -> str | None:
+    """The session of the latest page that a customer of the provider's had for a subscription then, if it is recent.
+
+    A page can be opened again for thirty days after it expired.
+    """
+    statement = (
+        sa.select(Purchase.session_id)
+        .join(StripeCustomer, StripeCustomer.user_id == Purchase.user_id)
+        .join(Plan, Plan.id == Purchase.plan_id)
+        .where(
+            StripeCustomer.external_id == customer_id,
+            Plan.mode == Mode.SUBSCRIPTION,
+            Purchase.session_id.is_not(None),
+            Purchase.checkout_request.is_not(None),
+            Purchase.created_at > at - timedelta(days=31),
+            # The provider tells whole seconds.
+            Purchase.created_at < at + timedelta(seconds=1),
+        )
+        .order_by(Purchase.id.desc())
+    )
+    return db.session.scalar(statement.limit(1))
+
+
 def subscription_named(external_id: str) -> Subscription | None:
     return db.session.scalar(sa.select(Subscription).where(Subscription.external_id == external_id))
 
 
-def other_paid_purchase(purchase: Purchase) -> Purchase | None:
-    """An earlier purchase of the same plan by the same person that is paid as well."""
-    statement = sa.select(Purchase).where(
-        Purchase.user_id == purchase.user_id,
-        Purchase.plan_id == purchase.plan_id,
-        Purchase.id != purchase.id,
-        Purchase.subscription_id.is_(None),
-        Purchase.access.in_(HOLDS),
-    )
-    return db.session.scalar(statement.order_by(Purchase.id).limit(1))
-
-
-def refund_is_due(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(Refund.next_attempt_at <= now, _is_free(Refund.leased_until, now))
-
-
-def dispute_is_due(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(Dispute.next_attempt_at <= now, _is_free(Dispute.leased_until, now))
-
-
-def subscription_is_due(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(Subscription.next_look_up_at <= now, _is_free(Subscription.leased_until, now))
-
-
-def event_is_due(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(WebhookEvent.next_attempt_at <= now, _is_free(WebhookEvent.leased_until, now))
-
-
-def look_up_is_due(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(Purchase.next_look_up_at <= now, _is_free(Purchase.leased_until, now))
-
-
-def _is_free(leased_until: sa.orm.InstrumentedAttribute[datetime | None], now: datetime) -> sa.ColumnElement[bool]:
-    return sa.or_(leased_until.is_(None), leased_until <= now)
+LEASED: tuple[type[Leased], ...] = (WebhookEvent, Purchase, Refund, Dispute, Subscription)
 
 
 def work_due(now: datetime) -> int:
-    """How much waits for a worker: events, look-ups, refunds to send, evidence to hand in."""
-    due = (
-        (WebhookEvent, event_is_due(now)),
-        (Purchase, look_up_is_due(now)),
-        (Refund, refund_is_due(now)),
-        (Dispute, dispute_is_due(now)),
-        (Subscription, subscription_is_due(now)),
+    """How much waits for a worker: events, look-ups, refunds to send, evidence to hand in, subscriptions."""
+    return _counted(*(sa.select(sa.func.count()).select_from(model).where(is_due(model, now)) for model in LEASED))
+
+
+def work_in_trouble() -> int:
+    """How much of that went wrong at its last try and is tried again, and how many events wait for a person."""
+    stuck = sa.select(sa.func.count()).where(WebhookEvent.state == EventState.STUCK)
+    # That something is scheduled leads to the few rows among which to count, by the index of what is due.
+    failing = (
+        sa.select(sa.func.count()).select_from(model).where(model.due_at.is_not(None), model.tries > 0)
+        for model in LEASED
     )
-    return sum(
-        db.session.scalar(sa.select(sa.func.count()).select_from(table).where(is_due)) or 0 for table, is_due in due
-    )
+    return _counted(stuck, *failing)
 
 
-def events_in_trouble() -> int:
-    """Events whose facts could not be fetched at the last try, or that wait for a person."""
-    failing = sa.and_(WebhookEvent.state == EventState.RECEIVED, WebhookEvent.tries > 0)
-    statement = sa.select(sa.func.count()).where(sa.or_(failing, WebhookEvent.state == EventState.STUCK))
-    return db.session.scalar(statement) or 0
+def _counted(*counts: sa.Select[int]) -> int:
+    """All of them together, asked at once."""
+    total = db.session.scalar(sa.select(sum((each.scalar_subquery() for each in counts), sa.literal(0))))
+    return int(total or 0)
 
 
-def totals() -> tuple[int, int]:
-    """(paid purchases, revenue in cents: what came in, without what went back or a bank has taken)."""
-    books = sums()
+def money_may_come(purchase: Purchase) -> bool:
+    """Whether anything says that an open purchase was paid, or is with a bank: it is never closed unseen then."""
+    if purchase.intent_id is not None or purchase.subscription_id is not None:
+        return True
+    untold = WebhookEvent.state.in_((EventState.RECEIVED, EventState.STUCK))
+    return bool(db.session.scalar(sa.select(sa.exists().where(WebhookEvent.purchase_id == purchase.id, untold))))
+
+
+def totals() -> tuple[int, dict[str, int]]:
+    """(paid purchases, revenue by currency in cents: what came in, without what went back or a bank has taken)."""
     count = db.session.scalar(sa.select(sa.func.count()).where(Purchase.status.in_(PAID))) or 0
-    return count, books.kept
+    return count, {currency: books.kept for currency, books in sums_by_currency().items()}
 
 
 @dataclass(frozen=True)
 class Books:
-    """Cents in our rows: what came in, what went back or is on its way, what banks have taken."""
+    """Cents in our rows: what came in, what went back or is on its way, what banks have taken.
+
+    Those of one currency, but where another ledger is compared that counts every cent alike.
+    """
 
     received: int
     refunded: int
@@ -213,14 +177,26 @@ class Books:
         return self.received - self.refunded - self.withheld
 
 
-def sums() -> Books:
+def sums_by_currency() -> dict[str, Books]:
     """Every cent of our ledger. Each lies in one row: a purchase, a refund, a dispute."""
     was_paid = Purchase.status.in_((*PAID, PurchaseStatus.REFUNDED))
-    received = db.session.scalar(sa.select(sa.func.sum(Purchase.amount_cents)).where(was_paid))
-    refunded = db.session.scalar(sa.select(sa.func.sum(Refund.amount_cents)).where(Refund.state.in_(BACK)))
-    taken = sa.or_(Dispute.status.in_(OPEN), Dispute.status == "lost")
-    withheld = db.session.scalar(sa.select(sa.func.sum(Dispute.amount_cents)).where(taken))
-    return Books(int(received or 0), int(refunded or 0), int(withheld or 0))
+    received = _cents(Purchase, was_paid)
+    refunded, withheld = _cents(Refund, GONE_BACK), _cents(Dispute, TAKEN)
+    currencies = sorted(received.keys() | refunded.keys() | withheld.keys())
+    return {each: Books(received.get(each, 0), refunded.get(each, 0), withheld.get(each, 0)) for each in currencies}
+
+
+def sums() -> Books:
+    """The same all together, a cent of any currency for a cent: to compare with books that add up alike."""
+    its = sums_by_currency().values()
+    return Books(
+        sum(each.received for each in its), sum(each.refunded for each in its), sum(each.withheld for each in its)
+    )
+
+
+def _cents(model: type[Purchase | Refund | Dispute], condition: sa.ColumnElement[bool]) -> dict[str, int]:
+    rows = sa.select(model.currency, sa.func.sum(model.amount_cents)).where(condition).group_by(model.currency)
+    return {currency: int(cents) for currency, cents in db.session.execute(rows)}
 
 
 def purchase_named(user_id: int, ref: str) -> Purchase | None:
@@ -271,11 +247,34 @@ def plan_of(purchase: Purchase) -> Plan:
 
 
 def purchase_called(number_or_ref: str) -> Purchase | None:
-    """The purchase of this number or reference, whosever it is, for staff."""
+    """The purchase of this number, which may be written as `purchase:1`, or of this reference. For staff."""
+    number_or_ref = number_or_ref.removeprefix("purchase:")
     if number_or_ref.isascii() and number_or_ref.isdigit():
         number = int(number_or_ref)
         return db.session.get(Purchase, number) if number < 2**63 else None
     return db.session.scalar(sa.select(Purchase).where(Purchase.ref == number_or_ref))
+
+
+def latest_purchases(
+    limit: int, *, before: int | None = None, user_id: int | None = None
+) -> Sequence[tuple[Purchase, str, str]]:
+    """Purchases of everybody or of one person with the plan's name and the buyer's address, newest first."""
+    rows = sa.select(Purchase, Plan.name, User.email).join(Plan, Plan.id == Purchase.plan_id)
+    rows = rows.join(User, User.id == Purchase.user_id).where(_page(Purchase, before, user_id))
+    return db.session.execute(rows.order_by(Purchase.id.desc()).limit(limit)).all()
+
+
+def latest_subscriptions(
+    limit: int, *, before: int | None = None, user_id: int | None = None
+) -> Sequence[tuple[Subscription, Plan, str]]:
+    """Subscriptions of everybody or of one person with their plan and the payer's address, newest first."""
+    rows = _with_payer().where(_page(Subscription, before, user_id)).order_by(Subscription.id.desc())
+    return db.session.execute(rows.limit(limit)).all()
+
+
+def subscription_called(number_or_id: str) -> tuple[Subscription, Plan, str] | None:
+    """A subscription by our number or Stripe's id, with its plan and the payer's address."""
+    return db.session.execute(_with_payer().where(_called(Subscription, number_or_id))).one_or_none()
 
 
 def latest_refunds(limit: int, *, before: int | None = None) -> Sequence[tuple[Refund, Purchase, str]]:
@@ -292,12 +291,7 @@ def latest_disputes(limit: int, *, before: int | None = None) -> Sequence[tuple[
 
 def dispute_called(number_or_id: str) -> tuple[Dispute, Purchase, str] | None:
     """A dispute by our number or Stripe's id, with its purchase and the buyer's address."""
-    rows = _with_buyer(Dispute, Dispute.purchase_id)
-    if number_or_id.isascii() and number_or_id.isdigit():
-        number = int(number_or_id)
-        rows = rows.where(Dispute.id == number if number < 2**63 else sa.false())
-    else:
-        rows = rows.where(Dispute.external_id == number_or_id)
+    rows = _with_buyer(Dispute, Dispute.purchase_id).where(_called(Dispute, number_or_id))
     return db.session.execute(rows).one_or_none()
 
 
@@ -316,4 +310,23 @@ def _with_buyer(model: type[T], purchase_id: sa.orm.InstrumentedAttribute[int]) 
         sa.select(model, Purchase, User.email)
         .join(Purchase, Purchase.id == purchase_id)
         .join(User, User.id == Purchase.user_id)
+    )
+
+
+def _with_payer() -> sa.Select[Subscription, Plan, str]:
+    rows = sa.select(Subscription, Plan, User.email).join(Plan, Plan.id == Subscription.plan_id)
+    return rows.join(User, User.id == Subscription.user_id)
+
+
+def _called(model: type[Dispute | Subscription], number_or_id: str) -> sa.ColumnElement[bool]:
+    if not (number_or_id.isascii() and number_or_id.isdigit()):
+        return model.external_id == number_or_id
+    number = int(number_or_id)
+    return model.id == number if number < 2**63 else sa.false()
+
+
+def _page(model: type[Purchase | Subscription], before: int | None, user_id: int | None) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        sa.true() if before is None else model.id < before,
+        sa.true() if user_id is None else model.user_id == user_id,
     )

@@ -8,30 +8,19 @@ forgotten the key, or keeps a failure under it, the payment's refunds are looked
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
 from typing import Literal
-
-import sqlalchemy as sa
-import structlog
-from flask import current_app
 
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import letters, queries, settling
+from sts_app.billing import lease, letters, letters_trouble, queries, settling, telling
 from sts_app.billing.gateway import PaymentFacts, Payments, PaymentsError, RefundFacts, RefundRequest, Refused, TryLater
 from sts_app.billing.models import Purchase, Refund
-from sts_app.billing.rules import OPEN, PurchaseStatus, RefundState
+from sts_app.billing.rules import OPEN, Access, PurchaseStatus, RefundState
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
 from sts_app.core.errors import AlreadyDone, FixInput, NotThere, Refusal
 from sts_app.core.money import as_money
 from sts_app.core.queue import wake
-
-log = structlog.get_logger()
-
-DELAYS = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 1800, 3600))
-# Stripe forgets keys after a day at the earliest.
-KEY_LASTS = timedelta(hours=20)
 
 Reason = Literal["duplicate", "fraudulent", "requested_by_customer"]
 
@@ -60,18 +49,8 @@ def ask(
         raise NotThere(cause=f"purchase:{purchase_id}")
     if not reason.strip():
         raise FixInput("A refund needs a reason: whoever looks at it in a year wants to know.")
-    if not PurchaseStatus(purchase.status).was_paid or purchase.amount_cents == 0 or purchase.intent_id is None:
-        raise CannotRefund("No money came in with this purchase, so there is none to give back.")
-    if any(dispute.status in OPEN for dispute in queries.disputes_of(purchase.id)):
-        raise CannotRefund(
-            "The payment is disputed, so the bank decides about its money. To give it back, accept the dispute there."
-        )
-    left = left_of(purchase)
-    if left == 0:
-        raise CannotRefund("All of this purchase was given back, or is on its way.")
-    amount = left if amount_cents is None else amount_cents
-    if not 0 < amount <= left:
-        raise FixInput(f"The amount is more than nothing and at most {as_money(left, purchase.currency)}.")
+    amount = check(purchase, amount_cents)
+    assert purchase.intent_id is not None, "checked with the amount"
     ref = f"ref_{tokens.new_secret()[:24]}"
     refund = Refund(
         purchase_id=purchase.id,
@@ -89,6 +68,26 @@ def ask(
     audit.record(actor, "billing.refund_asked", f"purchase:{purchase.id}", cents=amount, reason=reason.strip())
     wake("billing.work")
     return refund
+
+
+def check(purchase: Purchase, amount_cents: int | None = None) -> int:
+    """The cents that `ask` gives back: those that are wanted, or all that is left. Raises what it would refuse."""
+    if not PurchaseStatus(purchase.status).was_paid or purchase.amount_cents == 0 or purchase.intent_id is None:
+        raise CannotRefund("No money came in with this purchase, so there is none to give back.")
+    if any(dispute.status in OPEN for dispute in queries.disputes_of(purchase.id)):
+        raise CannotRefund(
+            "The payment is disputed, so the bank decides about its money. To give it back, accept the dispute there."
+        )
+    left = left_of(purchase)
+    if left == 0:
+        raise CannotRefund("All of this purchase was given back, or is on its way.")
+    amount = left if amount_cents is None else amount_cents
+    if amount <= 0:
+        raise FixInput("The amount is to be more than nothing.")
+    if amount > left:
+        said, there = as_money(amount, purchase.currency), as_money(left, purchase.currency)
+        raise FixInput(f"{said} is more than the {there} that is left.")
+    return amount
 
 
 def left_of(purchase: Purchase) -> int:
@@ -123,14 +122,17 @@ def decide_part(purchase_id: int, *, keeps_access: bool, reason: str, actor: str
         raise AlreadyDone("That is decided already.")
     purchase.partial_verdict, purchase.partial_verdict_cents = verdict, back
     audit.record(actor, f"billing.part_{verdict}", f"purchase:{purchase.id}", reason=reason.strip())
+    before = purchase.access
     settling.reckon_again(purchase)
+    if purchase.access != before:
+        telling.part_was_decided(purchase)
     return purchase
 
 
 def take_offer(purchase: Purchase, user: User) -> Refund:
     """Give a customer back what was paid a second time for the same thing. Raises `NotThere` and what `ask` raises."""
     earlier = db.session.get(Purchase, purchase.duplicate_of_id) if purchase.duplicate_of_id else None
-    if purchase.user_id != user.id or earlier is None or not PurchaseStatus(earlier.status).is_paid:
+    if purchase.user_id != user.id or earlier is None or earlier.access != Access.STANDS:
         raise NotThere(cause=f"purchase:{purchase.id} has no refund on offer")
     return ask(purchase.id, reason="paid twice", actor=f"user:{user.id}", kind="duplicate")
 
@@ -164,11 +166,9 @@ class Sending:
 
     def settle(self) -> None:
         """Write down what came of it, if the claim is still ours."""
-        purchase = settling.locked(self.purchase_id)
-        refund = db.session.get_one(Refund, self.refund_id, with_for_update=True, populate_existing=True)
-        if refund.lease_token != self.token:
+        purchase, refund = self._locked()
+        if not lease.release(refund, self.token):
             return
-        refund.lease_token = refund.leased_until = None
         if self.made is not None:
             settling.apply_refund(purchase, self.made)
         elif self.trouble is None and self.looked is not None:
@@ -178,11 +178,13 @@ class Sending:
 
     def give_back(self) -> None:
         """Settling broke on something unforeseen: free the claim for a later try."""
+        purchase, refund = self._locked()
+        if lease.release(refund, self.token):
+            _again(purchase, refund, TryLater(lease.BROKE))
+
+    def _locked(self) -> tuple[Purchase, Refund]:
         purchase = settling.locked(self.purchase_id)
-        refund = db.session.get_one(Refund, self.refund_id, with_for_update=True, populate_existing=True)
-        if refund.lease_token == self.token:
-            refund.lease_token = refund.leased_until = None
-            _again(purchase, refund, TryLater("settling it broke; the log has the trace"))
+        return purchase, db.session.get_one(Refund, self.refund_id, with_for_update=True, populate_existing=True)
 
     def _look(self, gateway: Payments) -> PaymentFacts | None:
         if self.session_id is not None:
@@ -192,24 +194,16 @@ class Sending:
 
 def claim() -> Sending | None:
     """Take one refund that is due to be sent."""
-    now = clock.now()
-    refund = db.session.scalar(
-        sa.select(Refund)
-        .where(queries.refund_is_due(now))
-        .order_by(Refund.next_attempt_at, Refund.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    )
-    if refund is None:
+    taken = lease.take(Refund)
+    if taken is None:
         return None
+    refund, token = taken
+    now = clock.now()
     purchase = db.session.get_one(Purchase, refund.purchase_id)
-    look_first = refund.attempt > 1 or (refund.asked_at is not None and _is_old(refund.asked_at, now))
+    look_first = refund.attempt > 1 or lease.is_forgotten(refund.asked_at, now)
     refund.asked_at = refund.asked_at or now
-    refund.lease_token = tokens.new_secret()
-    refund.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
     return Sending(
-        refund.lease_token,
+        token,
         refund.id,
         purchase.id,
         RefundRequest(**(refund.request or {})),
@@ -220,24 +214,12 @@ def claim() -> Sending | None:
     )
 
 
-def _is_old(asked_at: datetime, now: datetime) -> bool:
-    return now - asked_at > KEY_LASTS
-
-
 def _again(purchase: Purchase, refund: Refund, trouble: PaymentsError) -> None:
-    """Trouble of the provider's is waited out; its no is final, and staff hear of it."""
-    refund.last_reason = trouble.reason
-    refund.tries += 1
+    """Trouble of the provider's is waited out, and staff hear of it when it lasts; its no is final."""
+    lease.put_off(refund, trouble)
     if isinstance(trouble, Refused):
         refund.state, refund.failed_because, refund.next_attempt_at = RefundState.REFUSED, trouble.reason, None
         audit.record("system", "billing.refund_refused", f"purchase:{purchase.id}", because=trouble.reason)
         letters.refund_refused(purchase, refund)
-        return
-    settings = current_app.config["STS"]
-    delay = settings.scaled(DELAYS[min(refund.tries, len(DELAYS)) - 1])
-    if isinstance(trouble, TryLater):
-        delay = max(delay, trouble.after or delay)
-        # The provider keeps a failure of its own under the key and would repeat it.
-        refund.attempt += trouble.answered
-    refund.next_attempt_at = clock.now() + delay
-    wake("billing.work", after=delay)
+    elif refund.trouble_lasts:
+        letters_trouble.refund_held_up(purchase, refund)

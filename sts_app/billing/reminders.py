@@ -86,22 +86,24 @@ def _due(now: datetime) -> sa.Select[Purchase]:
         Subscription.plan_id == Purchase.plan_id,
         Subscription.state.not_in((SubscriptionState.NONE, SubscriptionState.ENDED)),
     )
-    left_at = sa.case(
-        (Purchase.status == PurchaseStatus.EXPIRED, Purchase.closed_at), else_=Purchase.checkout_expires_at
-    )
     # An intent without a decline is with a slow bank: its buyer has not left.
     is_with_bank = sa.and_(Purchase.intent_id.is_not(None), Purchase.declined_because.is_(None))
-    was_left = sa.or_(
-        Purchase.status == PurchaseStatus.EXPIRED,
-        sa.and_(Purchase.status == PurchaseStatus.PENDING, sa.not_(is_with_bank)),
+    oldest, youngest = now - settings.scaled(LATEST), now - settings.scaled(SOONEST)
+    # Each with the range of its own index: all that ever expired is read otherwise.
+    expired = sa.and_(
+        Purchase.status == PurchaseStatus.EXPIRED, Purchase.closed_at > oldest, Purchase.closed_at <= youngest
+    )
+    still_open = sa.and_(
+        Purchase.status == PurchaseStatus.PENDING,
+        Purchase.checkout_expires_at > oldest,
+        Purchase.checkout_expires_at <= youngest,
+        sa.not_(is_with_bank),
     )
     return (
         sa.select(Purchase)
         .join(Plan, Plan.id == Purchase.plan_id)
         .where(
-            was_left,
-            left_at <= now - settings.scaled(SOONEST),
-            left_at > now - settings.scaled(LATEST),
+            sa.or_(expired, still_open),
             Plan.active,
             may_remind,
             sa.not_(sa.or_(came_back, owns, subscribes, told_lately)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -13,16 +13,16 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import queries
+from sts_app.billing import covered, queries
 from sts_app.billing.gateway import Checkout, CheckoutRequest, Payments, SignedEvent
 from sts_app.billing.models import Consent, Purchase, WebhookEvent
+from sts_app.billing.offers import words_for
 from sts_app.billing.rules import EventState, PurchaseStatus
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Mode, Plan
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
 from sts_app.core.errors import AlreadyDone, NotNow
-from sts_app.core.money import as_money
 from sts_app.core.queue import wake
 from sts_app.core.web import address_of
 from sts_app.settings import PLACEHOLDER_PRICE
@@ -49,6 +49,7 @@ ABOUT_PAYMENTS = (
 ABOUT_SUBSCRIPTIONS = ("customer.subscription.", "invoice.")
 ABOUT_CUSTOMERS = ("customer.created", "customer.updated", "customer.deleted")
 ABOUT_PRICES = ("product.", "price.")
+_OF_A_REQUEST = frozenset(field.name for field in fields(CheckoutRequest))
 
 
 def is_about(kind: str, families: tuple[str, ...]) -> bool:
@@ -94,8 +95,9 @@ def open_purchase(user: User, plan: Plan, *, customer_id: str, agreed: Agreed) -
     What the buyer agreed to is kept with it. Raises `AlreadyOwner` and `SalesClosed`. Opens no page; see
     `remember_checkout`.
     """
-    if queries.owns(user.id, plan.id):
-        raise AlreadyOwner
+    refusal = covered.refusal_of(user.id, plan)
+    if refusal is not None:
+        raise AlreadyOwner(refusal)
     if not plan.active or _sells_placeholders(plan):
         raise SalesClosed
     now = clock.now()
@@ -148,10 +150,16 @@ def _keep_consent(purchase: Purchase, agreed: Agreed) -> None:
 
 
 def checkout_request(purchase: Purchase) -> tuple[CheckoutRequest, str]:
-    """The stored parameters of the checkout page and the idempotency key they go with."""
-    stored = dict(purchase.checkout_request or {})
-    stored["expires_at"] = datetime.fromisoformat(stored["expires_at"])
-    return CheckoutRequest(**stored), f"checkout-{purchase.ref}-{purchase.checkout_attempt}"
+    """The stored parameters of the checkout page and the idempotency key they go with.
+
+    Code older or newer than this may have stored them during a deploy: what it left out has its default, and
+    what is not known here is left out.
+    """
+    known = {name: value for name, value in (purchase.checkout_request or {}).items() if name in _OF_A_REQUEST}
+    known["expires_at"] = datetime.fromisoformat(known["expires_at"])
+    # Before people were known at the provider their pages were opened for nobody, which is out of date.
+    request = CheckoutRequest(**{"customer_id": ""} | known)
+    return request, f"checkout-{purchase.ref}-{purchase.checkout_attempt}"
 
 
 def remember_checkout(purchase: Purchase, checkout: Checkout) -> None:
@@ -173,15 +181,21 @@ def is_out_of_date(purchase: Purchase, plan: Plan, *, customer_id: str) -> bool:
     return today != (request.price_id, request.amount_cents, request.currency, request.customer_id)
 
 
-def words_of(plan: Plan) -> tuple[str, ...]:
-    """The sentences beside the button that a buyer agrees to by pressing it, kept with the purchase."""
-    often = {"month": "every month", "year": "every year"}.get(plan.interval, "once")
-    return (
-        f"You pay {as_money(plan.price_cents, plan.currency)}, {often}, for {plan.name}.",
-        "By paying you accept the terms of sale and the risk disclaimer.",
-        "All sales are final. Any right of withdrawal that the law of your country gives you stays untouched.",
-        "You ask for access to be given at once, and know that a right of withdrawal may end when it has been.",
-    )
+def page_to_go_on_with(user: User, plan: Plan, *, customer_id: str | None) -> str | None:
+    """The open payment page of this person and plan, if everything that was agreed to for it stands as it did.
+
+    None without such a page, and where the next press is to agree to something else.
+    """
+    purchase = queries.open_purchase_of(user.id, plan.id)
+    if purchase is None or customer_id is None or is_out_of_date(purchase, plan, customer_id=customer_id):
+        return None
+    consent = queries.latest_consent(purchase.id)
+    if consent is None or (consent.texts_version, tuple(consent.words)) != (
+        user.texts_version,
+        words_for(user.id, plan),
+    ):
+        return None
+    return purchase.checkout_url
 
 
 def ask_anew(purchase: Purchase, user: User, plan: Plan, *, customer_id: str, because: str) -> None:

@@ -11,15 +11,11 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import insert
 
-from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import letters, queries, reasons, subscriptions
+from sts_app.billing import covered, queries, reasons, subscriptions, telling
 from sts_app.billing.gateway import DisputeFacts, PaymentFacts, RefundFacts
 from sts_app.billing.models import Dispute, Purchase, Refund
 from sts_app.billing.rules import (
-    BACK,
-    INQUIRY,
-    OPEN,
     Access,
     Back,
     Decision,
@@ -27,12 +23,12 @@ from sts_app.billing.rules import (
     Kind,
     Money,
     PurchaseStatus,
-    RefundState,
     Standing,
     Verdict,
     purchase_step,
     standing_of,
 )
+from sts_app.billing.telling import Change
 from sts_app.catalog.models import Mode, Plan
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
@@ -71,8 +67,8 @@ def settle(purchase_id: int, facts: PaymentFacts) -> tuple[Decision, Purchase]:
         log.error("billing.nonsense", purchase_id=purchase.id, because=decision.because)
         return decision, purchase
     _note_facts(purchase, facts, decision)
-    _keep(purchase, refunds, disputes, facts.refunds, facts.disputes, decision.money)
-    _follow(purchase, known, decision.money, decision.standing)
+    changes = _keep(purchase, refunds, disputes, facts.refunds, facts.disputes, decision.money)
+    _follow(purchase, known, decision.money, decision.standing, changes)
     if purchase.status != PurchaseStatus.PENDING:
         purchase.next_look_up_at = None
         # A look-up that died on the way, or is still out, has nothing left to bring.
@@ -147,8 +143,8 @@ def _apply_part(
         disputes=disputes,
     )
     decision = purchase_step(known, facts, ref=purchase.ref, currency=purchase.currency, verdict=verdict_of(purchase))
-    _keep(purchase, rows, dispute_rows, refunds, disputes, decision.money)
-    _follow(purchase, known, decision.money, decision.standing)
+    changes = _keep(purchase, rows, dispute_rows, refunds, disputes, decision.money)
+    _follow(purchase, known, decision.money, decision.standing, changes)
     return decision.kind is Kind.CHANGE
 
 
@@ -171,9 +167,7 @@ def _refs_of(purchase: Purchase) -> set[str]:
 
     A second payment has that of the first, and so has a renewal.
     """
-    known = {purchase.ref}
-    if purchase.duplicate_of_id is not None:
-        known.add(db.session.get_one(Purchase, purchase.duplicate_of_id).ref)
+    known = {purchase.ref} | ({purchase.told_ref} if purchase.told_ref is not None else set())
     if purchase.subscription_id is not None:
         same = sa.select(Purchase.ref).where(
             Purchase.subscription_id == purchase.subscription_id, Purchase.checkout_request.is_not(None)
@@ -197,6 +191,7 @@ def _second_payment(first: Purchase, facts: PaymentFacts) -> Purchase:
             currency=first.currency,
             session_id=facts.session_id,
             intent_id=facts.intent_id,
+            told_ref=first.told_ref or first.ref,
             duplicate_of_id=first.id,
             refunded_cents=0,
             checkout_attempt=1,
@@ -224,6 +219,7 @@ def _note_facts(purchase: Purchase, facts: PaymentFacts, decision: Decision) -> 
         purchase.invoice_id = facts.invoice_id or purchase.invoice_id
     is_open = decision.status is PurchaseStatus.PENDING
     purchase.declined_because = facts.declined_because if is_open else None
+    purchase.with_bank = is_open and facts.session == "complete"
     if facts.payment != "unpaid" and not was_paid:
         purchase.amount_cents, purchase.discount_cents = facts.amount_total, facts.amount_discount
     if facts.subscription_id is not None and purchase.subscription_id is None:
@@ -237,21 +233,23 @@ def _keep(
     told_refunds: Iterable[RefundFacts],
     told_disputes: Iterable[DisputeFacts],
     money: Money,
-) -> None:
-    """Write each refund and each dispute down as it is known now, and tell who has to hear of it."""
+) -> list[Change]:
+    """Write each refund and each dispute down as it is known now. What changed is told when access has followed."""
+    changes: list[Change | None] = []
     by_id = {row.external_id: row for row in refunds if row.external_id is not None}
     by_ref = {row.ref: row for row in refunds if row.ref is not None}
     for told in told_refunds:
         row = by_id.get(told.id) or (by_ref.get(told.ref) if told.ref else None)
-        _keep_refund(purchase, row, told, money.refunds[told.id])
+        changes.append(_keep_refund(purchase, row, told, money.refunds[told.id]))
     known = {row.external_id: row for row in disputes}
     for about in told_disputes:
-        _keep_dispute(purchase, known.get(about.id), about, money.disputes[about.id])
+        changes.append(_keep_dispute(purchase, known.get(about.id), about, money.disputes[about.id]))
     purchase.refunded_cents = money.refunded
     db.session.flush()
+    return [change for change in changes if change is not None]
 
 
-def _keep_refund(purchase: Purchase, row: Refund | None, told: RefundFacts, now_known: Back) -> None:
+def _keep_refund(purchase: Purchase, row: Refund | None, told: RefundFacts, now_known: Back) -> Change | None:
     before = row.state if row is not None else None
     if row is None:
         row = Refund(
@@ -267,16 +265,12 @@ def _keep_refund(purchase: Purchase, row: Refund | None, told: RefundFacts, now_
     row.next_attempt_at = row.lease_token = row.leased_until = None
     db.session.flush()
     if row.state == before:
-        return
+        return None
     audit.record("system", f"billing.refund_{row.state}", f"purchase:{purchase.id}", cents=row.amount_cents)
-    user = db.session.get_one(User, purchase.user_id)
-    if row.state in BACK and before not in BACK:
-        letters.refunded(user, purchase, row)
-    elif row.state in (RefundState.FAILED, RefundState.CANCELED) and before in BACK:
-        letters.refund_failed(user, purchase, row)
+    return Change(row, before)
 
 
-def _keep_dispute(purchase: Purchase, row: Dispute | None, told: DisputeFacts, now_known: Disputed) -> None:
+def _keep_dispute(purchase: Purchase, row: Dispute | None, told: DisputeFacts, now_known: Disputed) -> Change | None:
     before = row.status if row is not None else None
     if row is None:
         row = Dispute(
@@ -294,27 +288,24 @@ def _keep_dispute(purchase: Purchase, row: Dispute | None, told: DisputeFacts, n
     row.submissions = max(row.submissions or 0, told.submissions)
     db.session.flush()
     if row.status == before:
-        return
+        return None
     audit.record("system", f"billing.dispute_{row.status}", f"purchase:{purchase.id}", dispute=row.external_id)
-    user = db.session.get_one(User, purchase.user_id)
-    if row.status in OPEN and before not in OPEN:
-        letters.dispute_opened(user, purchase, row)
-    elif row.status in INQUIRY and before is None:
-        letters.inquiry_opened(user, purchase, row)
-    elif row.status in ("won", "lost"):
-        letters.dispute_closed(user, purchase, row)
+    return Change(row, before)
 
 
-def _follow(purchase: Purchase, known: Money, money: Money, standing: Standing) -> None:
-    """Let status, access and entitlement follow the money."""
+def _follow(purchase: Purchase, known: Money, money: Money, standing: Standing, changes: Sequence[Change] = ()) -> None:
+    """Let status, access and entitlement follow the money, and then tell who has to hear of it."""
     before, access_before = PurchaseStatus(purchase.status), Access(purchase.access)
+    because_before = standing_of(known, verdict=verdict_of(purchase)).because
+    is_bought, earlier = False, None
     if standing.status is not before:
         log.info("billing.purchase", purchase_id=purchase.id, before=before.value, after=standing.status.value)
         if standing.status.was_paid and not before.was_paid:
             purchase.paid_at = clock.now()
         # Of money that was on its way back when it was first heard of, nothing has come until it stays after all.
-        if standing.status.is_paid and not (before.was_paid and _has_entitled(purchase)):
-            mark_paid(purchase)
+        is_bought = standing.status.is_paid and not (before.was_paid and _has_entitled(purchase))
+        if is_bought:
+            earlier = mark_paid(purchase)
         purchase.status = standing.status
         word = standing.status.value.lower()
         audit.record("system", f"billing.purchase_{word}", f"purchase:{purchase.id}", before=before.value)
@@ -325,11 +316,14 @@ def _follow(purchase: Purchase, known: Money, money: Money, standing: Standing) 
     db.session.flush()
     if purchase.subscription_id is not None:
         subscriptions.follow(purchase.subscription_id)
-    elif standing.access is not access_before:
+    elif (standing.access, standing.because) != (access_before, because_before):
         _entitle(purchase, standing)
+    if is_bought:
+        telling.bought(purchase, earlier)
+    telling.changed(purchase, changes)
     back = money.refunded + money.lost
     if standing.asks_staff and back != known.refunded + known.lost:
-        letters.partial_refund(db.session.get_one(User, purchase.user_id), purchase, back)
+        telling.part_went_back(purchase, back)
 
 
 def _entitle(purchase: Purchase, standing: Standing) -> None:
@@ -343,20 +337,20 @@ def _entitle(purchase: Purchase, standing: Standing) -> None:
             reasons.let_end(source, because=standing.because)
 
 
-def mark_paid(purchase: Purchase) -> None:
-    """The only way to become paid: letters and the reason for access, in the transaction of the payment."""
-    user = db.session.get_one(User, purchase.user_id)
+def mark_paid(purchase: Purchase) -> Purchase | None:
+    """The only way to become paid: the reason for access, in the transaction of the payment.
+
+    Returns the earlier payment that gave the same already.
+    """
     plan = db.session.get_one(Plan, purchase.plan_id)
-    letters.purchase_confirmed(user, purchase, plan)
-    letters.new_purchase(user, purchase, plan)
+    subscriptions.lock_payer(purchase.user_id)
     if purchase.subscription_id is not None or plan.mode == Mode.SUBSCRIPTION:
-        _flag(purchase, user, subscriptions.refuse_second(purchase))
-        return
+        return _flag(purchase, subscriptions.refuse_second(purchase))
     paid_at = purchase.paid_at or clock.now()
     # Subscriptions first: their rows are locked before plans and people are.
     subscriptions.replace_by(purchase, plan)
-    provisioning.entitle(user.id, plan, source=source_of(purchase), paid_at=paid_at, actor="system")
-    _flag(purchase, user, queries.other_paid_purchase(purchase))
+    provisioning.entitle(purchase.user_id, plan, source=source_of(purchase), paid_at=paid_at, actor="system")
+    return _flag(purchase, covered.earlier_payment(purchase))
 
 
 def _has_entitled(purchase: Purchase) -> bool:
@@ -366,12 +360,12 @@ def _has_entitled(purchase: Purchase) -> bool:
     return provisioning_queries.entitlement_from(source) is not None
 
 
-def _flag(purchase: Purchase, user: User, earlier: Purchase | None) -> None:
+def _flag(purchase: Purchase, earlier: Purchase | None) -> Purchase | None:
     """Offer the money back of what was paid for a second time."""
     if earlier is not None:
         purchase.duplicate_of_id = earlier.id
         audit.record("system", "billing.paid_twice", f"purchase:{purchase.id}", earlier=earlier.id)
-        letters.paid_twice(user, purchase, earlier)
+    return earlier
 
 
 def source_of(purchase: Purchase) -> str:

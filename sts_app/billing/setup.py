@@ -1,4 +1,4 @@
-"""The provider's side of the store: products, prices and the webhook endpoint, found, made or put right.
+"""The provider's side of the store: products, prices, webhook endpoint, customer's page: found, made or put right.
 
 A driver for the doors: it opens its own transactions, and none while the provider is asked.
 """
@@ -14,7 +14,7 @@ from typing import Literal, TypeVar, cast
 from flask import current_app
 
 from sts_app.billing.event_types import HANDLED_TYPES
-from sts_app.billing.gateway import EndpointFacts, Payments, PriceFacts, ProductFacts, StoreSetup
+from sts_app.billing.gateway import EndpointFacts, Payments, PortalFacts, PriceFacts, ProductFacts, StoreSetup
 from sts_app.billing.live_client import API_VERSION
 from sts_app.billing.services import payments
 from sts_app.catalog import queries as catalog
@@ -31,6 +31,8 @@ Made = TypeVar("Made")
 Deed = Literal["found", "made", "changed", "would make", "would change", "left"]
 
 PATIENCE = (3.0, 10.0)
+MEND = "run `sts stripe-setup`."
+NOT_ACTIVATED = "Stripe does not let this account take payments: finish its activation in Stripe's dashboard."
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Line:
     """One thing and what became of it. `secret` is that of an endpoint that was made, told once and kept nowhere."""
 
     deed: Deed
-    thing: Literal["product", "price", "plan", "endpoint"]
+    thing: Literal["product", "price", "plan", "endpoint", "portal"]
     id: str | None
     words: str
     secret: str | None = field(default=None, repr=False)
@@ -80,6 +82,8 @@ class AtStripe:
     prices: tuple[str, ...]
     endpoint: str | None
     url: str
+    portal: str | None
+    account: str | None
 
 
 @contextmanager
@@ -110,7 +114,7 @@ def has_live_key() -> bool:
 
 
 def run(setup: StoreSetup, gateway: Payments, *, dry_run: bool, actor: str) -> Iterator[Line]:
-    """Find or make product and price of every plan, then the endpoint. A second run finds all and changes nothing.
+    """Find or make product and price of every plan, the endpoint, the customer's page. A second run changes nothing.
 
     Each line is told when it is so. A dry run makes nothing. Raises `FixInput` without an address that
     Stripe can ring, and what the provider raises; what was made until then is found by the next run.
@@ -121,10 +125,11 @@ def run(setup: StoreSetup, gateway: Payments, *, dry_run: bool, actor: str) -> I
     for offer in offers:
         yield from _price_of(setup, gateway, products, offer, dry_run=dry_run, actor=actor)
     yield from _endpoint(setup, dry_run=dry_run)
+    yield from _portal(setup, dry_run=dry_run)
 
 
 def at_stripe(setup: StoreSetup, gateway: Payments) -> AtStripe:
-    """Whether plans on sale cost at the provider what their page shows, and whether it rings our address.
+    """Whether plans on sale cost at the provider what their page shows, and whether what it has to do is set up.
 
     Changes nothing. Plans that name no price of Stripe's are left out. Raises what the provider raises.
     """
@@ -138,6 +143,8 @@ def at_stripe(setup: StoreSetup, gateway: Payments) -> AtStripe:
         prices=tuple(filter(None, (_price_trouble(offer, prices.get(offer.price_id or "")) for offer in named))),
         endpoint=_endpoint_trouble(_best(_ours(setup.endpoints(), url)), url),
         url=url,
+        portal=_portal_trouble(_used(setup.portals())),
+        account=None if setup.takes_payments() else NOT_ACTIVATED,
     )
 
 
@@ -273,6 +280,45 @@ def _make_endpoint(setup: StoreSetup, url: str) -> EndpointFacts:
     )
 
 
+def _portal(setup: StoreSetup, *, dry_run: bool) -> Iterator[Line]:
+    """What customers may do on the provider's page about themselves: the store's own set-up, or a default that fits."""
+    used = _used(setup.portals())
+    words = "invoices, card, end of a subscription"
+    if used is not None and used.fits:
+        yield Line("found", "portal", used.id, words)
+    elif used is not None and used.is_ours:
+        if not dry_run:
+            setup.update_portal(used.id)
+        yield Line("would change" if dry_run else "changed", "portal", used.id, words)
+    elif dry_run:
+        yield Line("would make", "portal", None, words)
+    else:
+        yield Line("made", "portal", _make_portal(setup).id, words)
+
+
+def _make_portal(setup: StoreSetup) -> PortalFacts:
+    terms, privacy = address_of("pages.terms"), address_of("pages.privacy")
+    return _make(
+        lambda key: setup.create_portal(terms_url=terms, privacy_url=privacy, key=key),
+        lambda made: any(portal.id == made.id for portal in setup.portals()),
+        key=_key("portal", terms, privacy),
+    )
+
+
+def _used(portals: Iterable[PortalFacts]) -> PortalFacts | None:
+    """The one that customers see: the store's own, or else the default of the account."""
+    known = [portal for portal in portals if portal.is_ours or portal.is_default]
+    return min(known, key=lambda portal: not portal.is_ours, default=None)
+
+
+def _portal_trouble(portal: PortalFacts | None) -> str | None:
+    if portal is None:
+        return f"Stripe has no page for customers to see invoices and end subscriptions: {MEND}"
+    if not portal.fits:
+        return f"The page {portal.id} of Stripe's lets customers do something else than the store says: {MEND}"
+    return None
+
+
 def _ours(endpoints: Iterable[EndpointFacts], url: str) -> list[EndpointFacts]:
     return [endpoint for endpoint in endpoints if endpoint.url == url]
 
@@ -286,30 +332,28 @@ def _best(endpoints: Iterable[EndpointFacts]) -> EndpointFacts | None:
 
 
 def _endpoint_trouble(endpoint: EndpointFacts | None, url: str) -> str | None:
-    mend = "run `sts stripe-setup`."
     if endpoint is None:
-        return f"Stripe does not ring {url}: {mend}"
+        return f"Stripe does not ring {url}: {MEND}"
     if not endpoint.enabled:
-        return f"The endpoint {endpoint.id} at Stripe is switched off: {mend}"
+        return f"The endpoint {endpoint.id} at Stripe is switched off: {MEND}"
     if endpoint.api_version != API_VERSION:
         said = endpoint.api_version or "the account's version"
-        return f"The endpoint {endpoint.id} speaks {said}, this code reads {API_VERSION}: {mend}"
+        return f"The endpoint {endpoint.id} speaks {said}, this code reads {API_VERSION}: {MEND}"
     if lacking := sorted(HANDLED_TYPES - endpoint.types) if "*" not in endpoint.types else []:
-        return f"The endpoint {endpoint.id} does not tell of {', '.join(lacking)}: {mend}"
+        return f"The endpoint {endpoint.id} does not tell of {', '.join(lacking)}: {MEND}"
     return None
 
 
 def _price_trouble(offer: Offer, price: PriceFacts | None) -> str | None:
-    mend = "run `sts stripe-setup`."
     if price is None:
-        return f"The plan {offer.plan} is sold at {offer.price_id}, which Stripe does not know: {mend}"
+        return f"The plan {offer.plan} is sold at {offer.price_id}, which Stripe does not know: {MEND}"
     if offer.fits(price):
         return None
     if not price.active:
-        return f"The plan {offer.plan} is sold at {price.id}, which is not active at Stripe: {mend}"
+        return f"The plan {offer.plan} is sold at {price.id}, which is not active at Stripe: {MEND}"
     costs = "an open amount" if price.amount_cents is None else as_money(price.amount_cents, price.currency)
     shown = f"{as_money(offer.amount, offer.currency)} {_often(offer.interval)}"
-    return f"The plan {offer.plan} shows {shown} and costs {costs} {_often(price.interval)} at Stripe: {mend}"
+    return f"The plan {offer.plan} shows {shown} and costs {costs} {_often(price.interval)} at Stripe: {MEND}"
 
 
 def _prices(products: Iterable[ProductFacts]) -> dict[str, PriceFacts]:

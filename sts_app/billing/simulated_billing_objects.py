@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sts_app.billing.live_facts import OUR_PORTAL
 from sts_app.billing.simulated_months import InvoiceStory, SubscriptionStory
 from sts_app.billing.simulated_objects import intent_of
 from sts_app.billing.simulated_stories import Payment
@@ -139,6 +140,26 @@ def product_of(record: Record) -> Record:
         "name": record["name"],
         "type": "service",
         "updated": record["created"],
+    }
+
+
+def portal_configuration_of(record: Record) -> Record:
+    return {
+        "id": record["id"],
+        "object": "billing_portal.configuration",
+        "active": True,
+        "business_profile": {"privacy_policy_url": record["privacy"], "terms_of_service_url": record["terms"]},
+        "created": record["created"],
+        "features": {
+            "customer_update": {"enabled": False},
+            "invoice_history": {"enabled": True},
+            "payment_method_update": {"enabled": True},
+            "subscription_cancel": {"enabled": True, "mode": "at_period_end"},
+            "subscription_update": {"enabled": False},
+        },
+        "is_default": False,
+        "livemode": False,
+        "metadata": OUR_PORTAL,
     }
 
 

@@ -23,6 +23,7 @@ LENIENCE = timedelta(minutes=1)
 
 PROMOTIONS = ("SAVE20", "FREE100")
 _PROMOTION = re.compile(r"(?:SAVE|FREE)([1-9]\d?|100)")
+_SEARCHED = ("id", "email", "product_name", "intent", "charge", "invoice", "subscription", "customer")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class SimulatedCheckout:
     recovery_url: str | None
     recovered_from: str | None
     subtotal_cents: int
+    interval: str
 
     @property
     def return_url(self) -> str:
@@ -64,7 +66,8 @@ class Checkouts(Reading):
         with self._deed("open_checkout"):
             wanted = asdict(request) | {"expires_at": int(request.expires_at.timestamp())}
             token = self._claim("open_checkout", key, wanted)
-            opened = objects.opened(request, token=token, base=self._public_url, at=stamp())
+            interval = self._interval_of(request)
+            opened = objects.opened(request, interval=interval, token=token, base=self._public_url, at=stamp())
             known = self.store.get("session", opened["id"])
             if known is None:
                 self._check(request)
@@ -191,13 +194,29 @@ class Checkouts(Reading):
             recovery_url=objects.recovery_url(opened) if story.end == "expired" else None,
             recovered_from=opened["recovered_from"],
             subtotal_cents=story.subtotal,
+            interval=story.interval,
         )
 
     def checkouts(self, *, latest: int = 50) -> list[SimulatedCheckout]:
         """The `latest` checkouts, newest first."""
-        return [self.checkout(session_id) for session_id, _ in reversed(self.store.all("session")[-latest:])]
+        return [self.checkout(session_id) for session_id in self.checkout_ids()[:latest]]
+
+    def checkout_ids(self, search: str = "") -> list[str]:
+        """Every checkout, newest first, or those of which an id, the address or the product holds `search`."""
+        found = []
+        for session_id, opened in reversed(self.store.all("session")):
+            told = (*(opened[name] for name in _SEARCHED), opened["metadata"]["purchase_ref"])
+            if any(search.lower() in word.lower() for word in told):
+                found.append(session_id)
+        return found
 
     # Below the counter.
+
+    def _interval_of(self, request: CheckoutRequest) -> str:
+        """How often the price is paid again. One that is not known here is a month's."""
+        if request.mode == "payment":
+            return ""
+        return self._price(request.price_id)["interval"] or "month"
 
     def _check(self, request: CheckoutRequest) -> None:
         self._known_customer("open_checkout", request.customer_id)

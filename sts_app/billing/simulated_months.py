@@ -1,4 +1,4 @@
-"""What the acts of a subscription come to, month by month: pure functions and plain facts.
+"""What the acts of a subscription come to, one paid period after the other: pure functions and plain facts.
 
 Amounts are cents and moments are Unix times, as in the objects that are made of them.
 """
@@ -55,7 +55,7 @@ def invoice_of_checkout(story: CheckoutStory) -> InvoiceStory | None:
         subtotal=story.subtotal,
         amount=story.amount,
         created=start,
-        period=(start, month_after(start, 1) if recurring else start),
+        period=(start, period_after(start, story.interval, 1) if recurring else start),
         billing_reason="subscription_create" if recurring else "manual",
         intent=None if story.is_free else story.opened["intent"],
         charge=story.opened["charge"],
@@ -91,11 +91,16 @@ def payment_of_invoice(invoice: InvoiceStory, acts: Sequence[Record]) -> Payment
 
 @dataclass(frozen=True)
 class SubscriptionStory:
-    """One subscription: its checkout, and what happened to it since. Invoices are oldest first."""
+    """One subscription: its checkout, and what happened to it since. Invoices are oldest first.
+
+    `has_new_card` says that its payer gave another card and nothing was charged to it yet.
+    """
 
     opened: Record
+    interval: str
     invoices: tuple[InvoiceStory, ...]
     gave_up: bool = False
+    has_new_card: bool = False
     is_to_end: bool = False
     canceled_at: int | None = None
     ended_at: int | None = None
@@ -135,12 +140,12 @@ def subscription_of_checkout(story: CheckoutStory, acts: Sequence[Record]) -> Su
     if first is None:
         return None
     invoices = [first]
-    known = SubscriptionStory(story.opened, (first,))
+    known = SubscriptionStory(story.opened, story.interval, (first,))
     for act in acts:
         name, at = act["act"], int(act["at"])
         if name == "renewed":
-            invoices.append(_renewal(story.opened, act, invoices))
-            known = replace(known, gave_up=False)
+            invoices.append(_renewal(story, act, invoices))
+            known = replace(known, gave_up=False, has_new_card=False)
         elif name == "tried":
             place = next(index for index, invoice in enumerate(invoices) if invoice.id == act["invoice"])
             invoices[place] = replace(
@@ -149,6 +154,9 @@ def subscription_of_checkout(story: CheckoutStory, acts: Sequence[Record]) -> Su
                 paid_at=at if act["succeeded"] else None,
                 because=None if act["succeeded"] else LATE_DECLINE,
             )
+            known = replace(known, has_new_card=False)
+        elif name == "card":
+            known = replace(known, has_new_card=True)
         elif name == "gave-up":
             known = replace(known, gave_up=True)
         elif name == "end-set":
@@ -158,28 +166,29 @@ def subscription_of_checkout(story: CheckoutStory, acts: Sequence[Record]) -> Su
     return replace(known, invoices=tuple(invoices))
 
 
-def _renewal(opened: Record, act: Record, before: Sequence[InvoiceStory]) -> InvoiceStory:
-    start = before[0].period[0]
+def _renewal(story: CheckoutStory, act: Record, before: Sequence[InvoiceStory]) -> InvoiceStory:
+    start, interval = before[0].period[0], story.interval
     return InvoiceStory(
         id=act["invoice"],
         number=len(before) + 1,
-        # A promotion is for the first month.
-        subtotal=opened["amount"],
-        amount=opened["amount"],
+        # A promotion is for the first period.
+        subtotal=story.subtotal,
+        amount=story.subtotal,
         created=act["at"],
-        period=(month_after(start, len(before)), month_after(start, len(before) + 1)),
+        period=(period_after(start, interval, len(before)), period_after(start, interval, len(before) + 1)),
         billing_reason="subscription_cycle",
         intent=act["intent"],
         charge=act["charge"],
-        opened=opened,
+        opened=story.opened,
         attempts=1,
         paid_at=act["at"] if act["succeeded"] else None,
         because=None if act["succeeded"] else LATE_DECLINE,
     )
 
 
-def month_after(start: int, months: int) -> int:
-    """The same day and hour `months` later; the last day of a month that has no such day."""
+def period_after(start: int, interval: str, count: int) -> int:
+    """The same day and hour `count` months or years later; the last day of a month that has no such day."""
+    months = count * (12 if interval == "year" else 1)
     begun = datetime.fromtimestamp(start, UTC)
     year, month = divmod(begun.month - 1 + months, 12)
     year, month = begun.year + year, month + 1

@@ -14,8 +14,11 @@ from sts_app.core.store import Record
 RECOVERABLE_SECONDS = 30 * 24 * 3600
 
 
-def opened(request: CheckoutRequest, *, token: str, base: str, at: int) -> Record:
-    """What is remembered of a checkout from its beginning. `base` is the address of the store, `at` a Unix time."""
+def opened(request: CheckoutRequest, *, interval: str, token: str, base: str, at: int) -> Record:
+    """What is remembered of a checkout from its beginning.
+
+    `interval` is how often its price is paid again, `base` the address of the store, `at` a Unix time.
+    """
     session_id = f"cs_test_{token}"
     return {
         "id": session_id,
@@ -27,6 +30,7 @@ def opened(request: CheckoutRequest, *, token: str, base: str, at: int) -> Recor
         "url": f"{base}/dev/stripe/checkout/{session_id}",
         "mode": request.mode,
         "price": request.price_id,
+        "interval": interval,
         "product_name": request.product_name,
         "amount": request.amount_cents,
         "currency": request.currency.lower(),

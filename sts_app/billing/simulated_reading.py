@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -38,7 +38,10 @@ REMEMBERED = timedelta(days=30)
 
 @dataclass(frozen=True)
 class Books:
-    """Cents: what came in, what of it went back or is on its way, and what banks hold because it is disputed."""
+    """Cents: what came in, what of it went back or is on its way, and what banks hold because it is disputed.
+
+    Those of one currency, but where another ledger is compared that counts every cent alike.
+    """
 
     charged: int
     refunded: int
@@ -102,23 +105,27 @@ class Reading(Shelf):
                 yield event_of(json.loads(record["body"]))
 
     def payments_between(self, since: datetime, until: datetime) -> Iterator[ChargedFacts]:
-        """Every payment begun in that time that brought money, newest first."""
+        """Every payment begun in that time that brought money, newest first, with what became of it until now."""
         self._answer("payments_between")
         for payment in reversed(self._payments()):
             if not since.timestamp() <= payment.created < until.timestamp():
                 continue
-            charged = live_facts.charged_of(objects.intent_of(payment))
+            intent = objects.intent_of(payment, expanded=True)
+            charged = live_facts.charged_of(intent, refunds=_refunds(payment), disputes=_disputes(payment))
             if charged is not None:
                 yield charged
 
     def books(self) -> Books:
-        """The sum of everything that was ever paid, given back and withheld."""
-        paid = [payment for payment in self._payments() if payment.is_paid]
-        return Books(
-            charged=sum(payment.amount for payment in paid),
-            refunded=sum(payment.refunded for payment in paid),
-            withheld=sum(payment.withheld for payment in paid),
-        )
+        """The sum of everything that was ever paid, given back and withheld, a cent of any currency for a cent."""
+        return _sum(self._payments())
+
+    def books_by_currency(self) -> dict[str, Books]:
+        """The same as money: for each currency that anything was paid in."""
+        found: dict[str, list[Payment]] = {}
+        for payment in self._payments():
+            if payment.is_paid:
+                found.setdefault(payment.currency, []).append(payment)
+        return {currency: _sum(payments) for currency, payments in sorted(found.items())}
 
     def count(self, kind: str) -> int:
         """How many were ever made of a kind: `customer`, `checkout`, `refund`, `dispute`, `file`."""
@@ -276,7 +283,7 @@ class Reading(Shelf):
 
     def _subscription_object(self, story: SubscriptionStory) -> Record:
         opened = story.opened
-        asked = {"amount": opened["amount"], "currency": opened["currency"], "interval": "month"}
+        asked = {"amount": opened["amount"], "currency": opened["currency"], "interval": story.interval}
         return billing_objects.subscription_of(story, billing_objects.price_of(self._price(opened["price"], asked)))
 
     def _tell_subscription(self, what: str, subscription_id: str) -> None:
@@ -288,6 +295,15 @@ class Reading(Shelf):
         if dispute is None:
             raise Refused("look_up_dispute: resource_missing")
         return objects.dispute_of(payment, dispute, at=stamp())
+
+
+def _sum(payments: Iterable[Payment]) -> Books:
+    paid = [payment for payment in payments if payment.is_paid]
+    return Books(
+        charged=sum(payment.amount for payment in paid),
+        refunded=sum(payment.refunded for payment in paid),
+        withheld=sum(payment.withheld for payment in paid),
+    )
 
 
 def told_invoice(invoice: InvoiceStory) -> Record:

@@ -13,6 +13,7 @@ from sts_app.billing.gateway import (
     CustomerRequest,
     EndpointFacts,
     NoSuchCustomer,
+    PortalFacts,
     PriceFacts,
     ProductFacts,
     Refused,
@@ -143,7 +144,7 @@ class Shelf(Ground):
 
     def _prices(self) -> dict[str, Record]:
         found: dict[str, Record] = {}
-        for offer in self._shelf():
+        for offer in self._only_named():
             found[offer.price_id] = {
                 "id": offer.price_id,
                 "product": f"prod_{offer.price_id}",
@@ -156,6 +157,11 @@ class Shelf(Ground):
             found[price_id] = {"id": price_id} | record
         return {price_id: self._changed(record) for price_id, record in found.items()}
 
+    def _only_named(self) -> list[OnShelf]:
+        """What the store names without having made it here. What was made has a product of its own."""
+        made = {price_id for price_id, _ in self.store.all("price")}
+        return [offer for offer in self._shelf() if offer.price_id not in made]
+
     def _changed(self, price: Record) -> Record:
         acts = self._acts(f"price {price['id']}")
         named = price.get("lookup_key", "")
@@ -166,7 +172,7 @@ class Shelf(Ground):
 
     def _products(self) -> dict[str, Record]:
         found: dict[str, Record] = {}
-        for offer in self._shelf():
+        for offer in self._only_named():
             product_id = f"prod_{offer.price_id}"
             found[product_id] = {"name": offer.name, "description": offer.description, "created": stamp()}
         found |= dict(self.store.all("product"))
@@ -214,8 +220,12 @@ class Shelf(Ground):
         with self._deed("create_price"):
             asked = [product_id, amount_cents, currency, interval, lookup_key]
             price_id = f"price_{self._claim('create_price', key, asked)}"
-            if product_id not in self._products():
+            product = self._products().get(product_id)
+            if product is None:
                 raise Refused("create_price: resource_missing product")
+            # One that the store only named stays, whatever price the store names from now on.
+            named = {name: product[name] for name in ("name", "description", "created")}
+            self.store.add("product", product_id, named)
             record = {"product": product_id, "amount": amount_cents, "currency": currency.lower()}
             record |= {"interval": interval, "lookup_key": lookup_key, "created": stamp()}
             is_new = self.store.add("price", price_id, record)
@@ -244,6 +254,35 @@ class Shelf(Ground):
                 raise Refused("update_endpoint: resource_missing")
             self.store.put("endpoint", endpoint_id, known | {"types": sorted(types)})
             return self._endpoint(endpoint_id)
+
+    def portals(self) -> list[PortalFacts]:
+        """What the store has set up. The simulator's own page of a customer is there in any case."""
+        self._answer("portals")
+        return [self._portal(portal_id) for portal_id, _ in self.store.all("portal-setup")]
+
+    def create_portal(self, *, terms_url: str, privacy_url: str, key: str) -> PortalFacts:
+        """Set the customer's page up; the same key returns the same set-up."""
+        with self._deed("create_portal"):
+            token = self._claim("create_portal", key, [terms_url, privacy_url])
+            record = {"terms": terms_url, "privacy": privacy_url, "created": stamp()}
+            self.store.add("portal-setup", f"bpc_{token}", record)
+            return self._portal(f"bpc_{token}")
+
+    def update_portal(self, portal_id: str) -> PortalFacts:
+        """Let a set-up fit, as every one does here."""
+        with self._deed("update_portal"):
+            return self._portal(portal_id)
+
+    def takes_payments(self) -> bool:
+        """Nobody has to activate this account."""
+        self._answer("takes_payments")
+        return True
+
+    def _portal(self, portal_id: str) -> PortalFacts:
+        record = self.store.get("portal-setup", portal_id)
+        if record is None:
+            raise Refused("update_portal: resource_missing")
+        return facts.portal_of(objects.portal_configuration_of({"id": portal_id} | record))
 
     def _endpoint(self, endpoint_id: str, *, secret: str | None = None) -> EndpointFacts:
         record = self.store.get("endpoint", endpoint_id) or {}

@@ -59,6 +59,12 @@ class CheckoutStory:
         return cast(Mode, self.opened["mode"])
 
     @property
+    def interval(self) -> str:
+        """How often it is paid again: month, year, or empty for once."""
+        # Pages from before this was remembered were all of a month.
+        return str(self.opened.get("interval", "month" if self.mode == "subscription" else ""))
+
+    @property
     def end(self) -> Ending | None:
         found = self._last("paid", "processing", "expired")
         return cast(Ending, found["act"]) if found else None

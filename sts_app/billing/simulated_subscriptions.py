@@ -1,4 +1,4 @@
-"""The simulated Stripe's subscriptions: their months, their end, and the page where customers end them."""
+"""The simulated Stripe's subscriptions: their periods, their end, and the page where customers pay and end them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class SimulatedSubscription:
     currency: str
     customer_email: str
     is_to_end: bool
+    interval: str
+    has_new_card: bool
 
     @property
     def is_over(self) -> bool:
@@ -44,7 +46,10 @@ class SimulatedSubscription:
 
 @dataclass(frozen=True)
 class SimulatedInvoice:
-    """One invoice as its page shows it. Cents; `payment` is None for one of nothing."""
+    """One invoice as its page shows it. Cents; `payment` is None for one of nothing.
+
+    `is_payable` says that the customer can pay it there: a renewal's that is open.
+    """
 
     facts: InvoiceFacts
     number: str
@@ -53,6 +58,7 @@ class SimulatedInvoice:
     subtotal_cents: int
     total_cents: int
     payment: Payment | None
+    is_payable: bool
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,10 @@ class Portal:
     subscriptions: list[SimulatedSubscription]
     invoices: list[SimulatedInvoice]
 
+    @property
+    def has_new_card(self) -> bool:
+        return any(subscription.has_new_card for subscription in self.subscriptions)
+
 
 class Subscriptions(Reading):
     """Subscriptions, invoices and the portal."""
@@ -72,7 +82,7 @@ class Subscriptions(Reading):
     # The clock.
 
     def renew(self, subscription_id: str, succeeded: bool = True) -> str:
-        """Another month begins and is charged. Returns the new invoice's id.
+        """Another period begins and is charged. Returns the new invoice's id.
 
         A charge that fails leaves the invoice open and the subscription past due. Raises `Refused` for a
         subscription that has ended or is to end.
@@ -144,10 +154,27 @@ class Subscriptions(Reading):
         if self._do(subscription_id, lambda story: None if story.is_over else {"act": "ended", "why": why}):
             self._tell_subscription("deleted", subscription_id)
 
+    def use_another_card(self, customer_id: str) -> None:
+        """The customer gives another card: the next try of an open invoice succeeds. Quiet where nothing runs.
+
+        Raises `NoSuchCustomer` for an unknown one.
+        """
+        self._known_customer("use_another_card", customer_id)
+        for story in self._subscriptions():
+            if story.opened["customer"] == customer_id:
+                self._do(story.id, lambda story: None if story.is_over else {"act": "card"})
+        self._tell_customer("updated", customer_id)
+
     def keep_time(self) -> int:
-        """Renew or end every subscription whose paid time is over by now. Returns how many months were charged."""
+        """Renew or end every subscription whose paid time is over by now, and try what is open with a new card.
+
+        Returns how many periods were charged.
+        """
         count = 0
         for story in self._subscriptions():
+            last = story.invoices[-1]
+            if story.has_new_card and last.has_failed and len(story.invoices) > 1 and not story.is_over:
+                self.pay_invoice(last.id)
             while not story.is_over and story.period[1] <= clock.now().timestamp():
                 self.renew(story.id)
                 story = self._running(story.id)
@@ -204,6 +231,8 @@ class Subscriptions(Reading):
         """One invoice with everything its page shows. Raises `Refused` for an unknown one."""
         invoice, payment = self._invoice(invoice_id)
         shown = invoice_of(invoice)
+        place = self.store.get("invoice", invoice_id) or {}
+        of_renewal = "subscription" in place and not self._running(place["subscription"]).is_over
         return SimulatedInvoice(
             facts=invoice_facts_of(shown),
             number=shown["number"],
@@ -212,6 +241,7 @@ class Subscriptions(Reading):
             subtotal_cents=invoice.subtotal,
             total_cents=invoice.amount,
             payment=payment,
+            is_payable=of_renewal and not invoice.is_paid,
         )
 
     def receipt(self, charge_id: str) -> Payment:
@@ -268,4 +298,6 @@ class Subscriptions(Reading):
             currency=story.opened["currency"],
             customer_email=story.opened["email"],
             is_to_end=story.is_to_end,
+            interval=story.interval,
+            has_new_card=story.has_new_card,
         )

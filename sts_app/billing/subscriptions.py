@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import letters, queries, reasons
+from sts_app.billing import covered, lease, letters, letters_trouble, queries, reasons
 from sts_app.billing.gateway import (
     InvoiceFacts,
     Payments,
@@ -27,8 +27,10 @@ from sts_app.billing.gateway import (
     SubscriptionStatus,
     TryLater,
 )
+from sts_app.billing.held import held_by
 from sts_app.billing.models import Purchase, Subscription
 from sts_app.billing.rules import (
+    RENEWAL_DISPUTED,
     WENT_BACK,
     Access,
     PurchaseStatus,
@@ -36,10 +38,10 @@ from sts_app.billing.rules import (
     SubscriptionState,
     subscription_standing,
 )
-from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
+from sts_app.core.errors import AlreadyDone, FixInput, NotThere
 from sts_app.core.queue import wake
 from sts_app.provisioning import services as provisioning
 
@@ -48,8 +50,26 @@ log = structlog.get_logger()
 # A renewal that no event told of is looked for so long after the paid time ran out, and every day.
 AFTER_PERIOD = timedelta(hours=1)
 DAILY = timedelta(days=1)
-DELAYS = tuple(timedelta(seconds=seconds) for seconds in (10, 30, 120, 600, 1800, 3600))
+STAFF_ASKED = "our staff asked for it"
 LIVE = ("trialing", "active", "past_due", "unpaid", "paused", "incomplete")
+
+
+def lock_payer(user_id: int) -> None:
+    """Take the turn of one person's payments: what one of them ends, another one must not miss.
+
+    It comes after the lock of a purchase and before those of subscriptions, plans and people.
+    """
+    # Held to the end of this transaction only, so it works behind a transaction pooler.
+    turn = sa.func.hashtext(f"billing.payer:{user_id}")
+    db.session.execute(sa.select(sa.func.pg_advisory_xact_lock(turn)))
+
+
+def locked(subscription_id: int) -> Subscription:
+    """The subscription with its turn taken, after that of its payer where both are wanted."""
+    # Without its key: whoever notes that a purchase belongs to it waits for the payer's turn, perhaps ours.
+    return db.session.get_one(
+        Subscription, subscription_id, with_for_update={"key_share": True}, populate_existing=True
+    )
 
 
 def expect(external_id: str, purchase: Purchase) -> Subscription:
@@ -75,11 +95,21 @@ def expect(external_id: str, purchase: Purchase) -> Subscription:
     return db.session.scalars(sa.select(Subscription).where(Subscription.external_id == external_id)).one()
 
 
-def follow(subscription_id: int) -> None:
-    """Let the entitlement follow what the subscription and the money of its latest payment mean now."""
-    subscription = db.session.get_one(Subscription, subscription_id, with_for_update=True, populate_existing=True)
+def follow(subscription_id: int, *, asked_because: str | None = None, is_fresh: bool = False) -> None:
+    """Let the entitlement follow what the subscription and the money of its latest payment mean now.
+
+    `asked_because` is why the store had asked for the end that has come. `is_fresh` says that its invoices have just
+    been read. Before its end for money that went back they are: a later month may be paid that nobody has heard of.
+    """
+    subscription = locked(subscription_id)
     standing = _standing(subscription)
     before = SubscriptionState(subscription.state)
+    if standing.because == WENT_BACK and before is not standing.state and not is_fresh:
+        # What somebody is reading at this moment may be older than this.
+        subscription.settled += 1
+        subscription.next_look_up_at = clock.now()
+        wake("billing.work")
+        return
     subscription.state = standing.state
     source = source_of(subscription.id)
     if before is not standing.state:
@@ -100,43 +130,73 @@ def follow(subscription_id: int) -> None:
         case SubscriptionState.ENDED:
             reasons.let_end(source, because=standing.because)
     if before is not standing.state:
-        _tell(subscription, before, standing)
+        _tell(subscription, before, standing, asked_because or subscription.cancel_because)
     if standing.because == WENT_BACK and subscription.status in LIVE and subscription.cancel_because is None:
         # Who has the money back is not charged again.
         cancel(subscription, because=standing.because, actor="system")
 
 
 def refuse_second(purchase: Purchase) -> Purchase | None:
-    """End a subscription at once whose payer has what it gives already. The purchase that gave it, None for a first."""
+    """End a subscription at once whose payer has what it gives already. The purchase that gave it, None for a first.
+
+    The payer's turn is taken by the caller.
+    """
     if purchase.subscription_id is None:
         return None
-    earlier = queries.owned_for_good(purchase.user_id) or queries.other_subscription_purchase(purchase)
+    earlier = covered.earlier_subscription(purchase)
     if earlier is None:
         return None
-    subscription = db.session.get_one(
-        Subscription, purchase.subscription_id, with_for_update=True, populate_existing=True
-    )
+    subscription = locked(purchase.subscription_id)
     if subscription.cancel_because is None and subscription.status in LIVE:
         cancel(subscription, because="its payer had this already", actor="system")
     return earlier
 
 
 def replace_by(purchase: Purchase, plan: Plan) -> None:
-    """End every subscription to what a purchase for good covers as well: there is no gap, and no later charge."""
-    covered = {strategy.id for strategy in catalog.covered_strategies(plan)}
-    for subscription in queries.live_subscriptions_of(purchase.user_id):
-        its = catalog.covered_strategies(db.session.get_one(Plan, subscription.plan_id))
-        if subscription.cancel_because is None and {strategy.id for strategy in its} <= covered:
-            cancel(subscription, because="lifetime access was bought", actor="system")
+    """End every subscription to what a purchase for good covers as well: there is no gap, and no later charge.
+
+    The payer's turn is taken by the caller.
+    """
+    for subscription in covered.replaced_by(purchase.user_id, plan):
+        cancel(subscription, because="lifetime access was bought", actor="system")
     db.session.flush()
 
 
-def cancel(subscription: Subscription, *, because: str, actor: str) -> None:
-    """Have a subscription ended at the provider, now and with no further charge."""
+def cancel(subscription: Subscription, *, because: str, actor: str, reason: str | None = None) -> None:
+    """Have a subscription ended at the provider, now and with no further charge.
+
+    The customer reads `because`; `reason` is kept and for staff alone.
+    """
     subscription.cancel_because = because
     subscription.next_look_up_at = clock.now()
-    audit.record(actor, "billing.subscription_cancel_asked", f"subscription:{subscription.id}", because=because)
+    details = {"because": because} | ({"reason": reason} if reason is not None else {})
+    audit.record(actor, "billing.subscription_cancel_asked", f"subscription:{subscription.id}", **details)
     wake("billing.work")
+
+
+def cancel_by_staff(subscription_id: int, *, reason: str, actor: str) -> Subscription:
+    """Let staff end a subscription, now and with no further charge. What was paid for it stays paid.
+
+    Raises `NotThere`; `FixInput` without a reason; `AlreadyDone` for one that has ended or is being ended.
+    """
+    if not reason.strip():
+        raise FixInput("The end of a subscription needs a reason: whoever looks at it in a year wants to know.")
+    known = db.session.get(Subscription, subscription_id)
+    if known is None:
+        raise NotThere("There is no subscription with this number.", cause=f"subscription:{subscription_id}")
+    lock_payer(known.user_id)
+    subscription = locked(subscription_id)
+    check_can_end(subscription)
+    cancel(subscription, because=STAFF_ASKED, actor=actor, reason=reason.strip())
+    return subscription
+
+
+def check_can_end(subscription: Subscription) -> None:
+    """Raise what `cancel_by_staff` would refuse this subscription with: `AlreadyDone`."""
+    if subscription.status not in LIVE:
+        raise AlreadyDone("This subscription has ended already.")
+    if subscription.cancel_because is not None:
+        raise AlreadyDone("This subscription is being ended already.")
 
 
 @dataclass
@@ -145,6 +205,7 @@ class LookUp:
 
     token: str
     subscription_id: int
+    user_id: int
     external_id: str
     settled: int
     cancel_key: str | None
@@ -160,48 +221,40 @@ class LookUp:
             self.trouble = trouble
 
     def settle(self) -> None:
-        now = clock.now()
-        subscription = _locked(self.subscription_id)
-        if subscription.lease_token != self.token:
+        lock_payer(self.user_id)
+        subscription = locked(self.subscription_id)
+        if not lease.release(subscription, self.token):
             return
-        subscription.lease_token = subscription.leased_until = None
         if self.trouble is not None:
             _again(subscription, self.trouble)
             return
         if self.facts is None or subscription.settled != self.settled:
-            subscription.next_look_up_at = now
+            subscription.next_look_up_at = clock.now()
             wake("billing.work")
             return
         apply_facts(subscription, self.facts)
 
     def give_back(self) -> None:
-        subscription = _locked(self.subscription_id)
-        if subscription.lease_token == self.token:
-            subscription.lease_token = subscription.leased_until = None
-            _again(subscription, TryLater("settling it broke; the log has the trace"))
+        subscription = locked(self.subscription_id)
+        if lease.release(subscription, self.token):
+            _again(subscription, TryLater(lease.BROKE))
 
 
 def claim() -> LookUp | None:
     """Take one subscription that is due to be looked at."""
-    now = clock.now()
-    subscription = db.session.scalar(
-        sa.select(Subscription)
-        .where(queries.subscription_is_due(now))
-        .order_by(Subscription.next_look_up_at, Subscription.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .execution_options(populate_existing=True)
-    )
-    if subscription is None:
+    taken = lease.take(Subscription)
+    if taken is None:
         return None
-    subscription.lease_token = tokens.new_secret()
-    subscription.leased_until = now + timedelta(seconds=current_app.config["STS"].lease_seconds)
+    subscription, token = taken
     key = f"cancel-{subscription.external_id}-{subscription.attempt}" if subscription.cancel_because else None
-    return LookUp(subscription.lease_token, subscription.id, subscription.external_id, subscription.settled, key)
+    return LookUp(token, subscription.id, subscription.user_id, subscription.external_id, subscription.settled, key)
 
 
 def apply_facts(subscription: Subscription, facts: SubscriptionFacts) -> None:
-    """Bring a subscription and its renewals in step with what the provider says. The row is locked by the caller."""
+    """Bring a subscription and its renewals in step with what the provider says.
+
+    Its payer's turn and then its row are taken by the caller.
+    """
     now = clock.now()
     if facts.status == "past_due":
         subscription.past_due_since = subscription.past_due_since or now
@@ -214,18 +267,21 @@ def apply_facts(subscription: Subscription, facts: SubscriptionFacts) -> None:
         facts.ended_at,
     )
     subscription.settled += 1
-    subscription.tries, subscription.last_reason = 0, None
+    asked_because = subscription.cancel_because
     if facts.status in ("canceled", "incomplete_expired"):
         subscription.cancel_because = None
         subscription.next_look_up_at = None
     else:
         # What the store wants to have ended is ended at once, whatever was heard of it meanwhile.
         subscription.next_look_up_at = now if subscription.cancel_because else _next_look(subscription)
+    if subscription.cancel_because is None:
+        # Hearing of it is no end of the trouble with ending it.
+        subscription.tries, subscription.last_reason = 0, None
     db.session.flush()
     for invoice in facts.invoices:
         if invoice.status == "paid" and not invoice.is_first:
             _keep_renewal(subscription, invoice)
-    follow(subscription.id)
+    follow(subscription.id, asked_because=asked_because, is_fresh=True)
     standing = _standing(subscription)
     if standing.until is not None and standing.state is SubscriptionState.GRACE:
         subscription.next_look_up_at = min(subscription.next_look_up_at or standing.until, standing.until)
@@ -263,6 +319,7 @@ def _keep_renewal(subscription: Subscription, invoice: InvoiceFacts) -> None:
             currency=invoice.currency,
             intent_id=invoice.intent_id,
             invoice_id=invoice.id,
+            period_end=invoice.period_end,
             paid_at=invoice.paid_at or clock.now(),
             refunded_cents=0,
             checkout_attempt=1,
@@ -298,30 +355,24 @@ def _next_look(subscription: Subscription) -> datetime:
 
 
 def _again(subscription: Subscription, trouble: PaymentsError) -> None:
-    settings = current_app.config["STS"]
-    subscription.tries += 1
-    subscription.last_reason = trouble.reason
-    delay = settings.scaled(DELAYS[min(subscription.tries, len(DELAYS)) - 1])
-    if isinstance(trouble, TryLater) and trouble.after is not None:
-        delay = max(delay, trouble.after)
-    if isinstance(trouble, TryLater) and trouble.answered:
-        subscription.attempt += 1
-    if isinstance(trouble, Refused) and subscription.tries == len(DELAYS):
-        letters.subscription_stuck(subscription)
-    subscription.next_look_up_at = clock.now() + delay
-    wake("billing.work", after=delay)
+    """Trouble is waited out. Staff hear of it when it lasts, if somebody may be charged or the provider answers no."""
+    lease.put_off(subscription, trouble)
+    if subscription.trouble_lasts and (subscription.cancel_because is not None or isinstance(trouble, Refused)):
+        letters_trouble.subscription_stuck(subscription)
 
 
-def _tell(subscription: Subscription, before: SubscriptionState, standing: SubscriptionStanding) -> None:
+def _tell(
+    subscription: Subscription, before: SubscriptionState, standing: SubscriptionStanding, asked_because: str | None
+) -> None:
     user = db.session.get_one(User, subscription.user_id)
     plan = db.session.get_one(Plan, subscription.plan_id)
     if standing.state is SubscriptionState.GRACE:
         letters.renewal_failed(user, subscription, plan, standing.until)
-    elif standing.state is SubscriptionState.PAUSED and before is not SubscriptionState.NONE:
-        letters.subscription_paused(user, subscription, plan, standing.because)
-    elif standing.state is SubscriptionState.ENDED and before is not SubscriptionState.NONE:
-        letters.subscription_ended(user, subscription, plan, standing.because)
-
-
-def _locked(subscription_id: int) -> Subscription:
-    return db.session.get_one(Subscription, subscription_id, with_for_update=True, populate_existing=True)
+    elif before is SubscriptionState.NONE:
+        return
+    elif standing.state is SubscriptionState.PAUSED and standing.because != RENEWAL_DISPUTED:
+        # Of a dispute its own letter tells.
+        letters.subscription_paused(user, subscription, plan, standing.because, held_by(user.id, plan))
+    elif standing.state is SubscriptionState.ENDED:
+        because = asked_because or standing.because
+        letters.subscription_ended(user, subscription, plan, because, held_by(user.id, plan))

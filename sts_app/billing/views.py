@@ -9,21 +9,21 @@ from datetime import timedelta
 import structlog
 from flask import Blueprint, current_app, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_limiter.util import get_remote_address
 from flask_login import current_user
 from flask_wtf import FlaskForm
 
 from sts_app.accounts.models import TEXTS_VERSION
-from sts_app.billing import customers, queries, services, settling
+from sts_app.billing import covered, customers, offers, services, settling
 from sts_app.billing.gateway import BadSignature, NoSuchCustomer, PaymentsError, Refused, TryLater
 from sts_app.billing.models import Purchase
+from sts_app.billing.offers import Offer
 from sts_app.billing.services import payments
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan
 from sts_app.core import clock
 from sts_app.core.db import checkpoint
 from sts_app.core.errors import Act, NotNow, NotThere, Refusal, SlowDown
-from sts_app.core.security import limiter, visitor_address
+from sts_app.core.security import limiter, visitor_address, who_asks
 from sts_app.core.web import see_other, toast
 from sts_app.provisioning import control, names
 from sts_app.provisioning import queries as provisioning_queries
@@ -57,6 +57,10 @@ class NameUnknown(Refusal):
     title = "Your TradingView name needs another look"
 
 
+class OfferChanged(Exception):
+    """What was pressed is not what is offered now."""
+
+
 class SalesPaused(NotNow):
     code = "SALES_PAUSED"
     title = "Sales are paused"
@@ -66,11 +70,6 @@ class SalesPaused(NotNow):
     )
 
 
-def _buyer() -> str:
-    """Buyers are limited one by one: an office behind one address is many of them."""
-    return str(current_user.id) if current_user.is_authenticated else get_remote_address()
-
-
 @bp.get("/checkout")
 def checkout() -> ResponseReturnValue:
     """What is about to be bought, once more, before the payment page."""
@@ -78,23 +77,54 @@ def checkout() -> ResponseReturnValue:
     on_the_way = _on_the_way(plan)
     if on_the_way is not None:
         return on_the_way
-    name = provisioning_queries.current_name(current_user.id)
-    return render_template(
-        "billing/checkout.html", plan=plan, name=name, words=services.words_of(plan), form=FlaskForm()
-    )
+    return _last_look(plan)
 
 
 @bp.post("/checkout")
-@limiter.limit("10 per 10 seconds", key_func=_buyer)
+@limiter.limit("10 per 10 seconds", key_func=who_asks)
 def checkout_post() -> ResponseReturnValue:
-    """Open the purchase, then the payment page; a second click finds the first one's page."""
+    """Open the purchase, then the payment page; a second click finds the first one's page.
+
+    A press on a page that offers something else than today buys nothing: the page comes again, with a 409.
+    """
     plan = _plan()
     on_the_way = _on_the_way(plan)
     if on_the_way is not None:
         return on_the_way
-    _check_name_again()
+    shown = offers.read(request.values)
+    if shown is None:
+        # The button stood on a page without the words that are agreed to.
+        page = services.page_to_go_on_with(current_user, plan, customer_id=customers.of(current_user))
+        return see_other(page or _here(plan))
+    try:
+        return _pay(plan, shown)
+    except OfferChanged:
+        return _last_look(plan, shown), 409
+
+
+def _last_look(plan: Plan, shown: Offer | None = None) -> str:
+    """The page before paying. `shown` is what another page offered whose button was pressed."""
+    words = offers.words_for(current_user.id, plan)
+    offer = offers.offer_of(plan, words)
+    return render_template(
+        "billing/checkout.html",
+        plan=plan,
+        name=provisioning_queries.current_name(current_user.id),
+        words=words,
+        runs_beside=covered.running_beside(current_user.id, plan),
+        fields={"plan": plan.slug} | offer.fields,
+        changed=offers.change_in_words(shown, offer) if shown is not None else None,
+        may_remind=_may_remind(),
+        form=FlaskForm(),
+    )
+
+
+def _pay(plan: Plan, shown: Offer) -> ResponseReturnValue:
+    """From the button to the payment page. Raises `OfferChanged` and what the neighbours' bad days make of it."""
+    _check_offer(plan, shown)
+    _check_name_again(shown)
     for last_try in (False, True):
-        purchase = _open_purchase(plan)
+        purchase = _open_purchase(plan, shown)
         if purchase.checkout_url is not None:
             return see_other(purchase.checkout_url)
         wanted, key = services.checkout_request(purchase)
@@ -107,17 +137,16 @@ def checkout_post() -> ResponseReturnValue:
             customers.forget(wanted.customer_id)
             checkpoint()
             if last_try:
-                raise _not_opened(purchase, trouble) from None
+                raise _not_opened(purchase, trouble, shown) from None
         except TryLater as trouble:
             if trouble.answered:
                 services.ask_anew(purchase, current_user, plan, customer_id=wanted.customer_id, because=trouble.reason)
                 checkpoint()
-            raise NotNow("The payment page does not open at this moment. Nothing was charged. Please try again in a "
-                         "minute.", cause=trouble.reason, retry_after=60) from None  # fmt: skip
+            raise _does_not_open(trouble, shown) from None
         except Refused as trouble:
             services.ask_anew(purchase, current_user, plan, customer_id=wanted.customer_id, because=trouble.reason)
             checkpoint()
-            raise _not_opened(purchase, trouble) from None
+            raise _not_opened(purchase, trouble, shown) from None
         else:
             services.remember_checkout(purchase, opened)
             return see_other(opened.url)
@@ -135,22 +164,35 @@ def _plan() -> Plan:
     return plan
 
 
-def _not_opened(purchase: Purchase, trouble: Refused) -> NotNow:
+def _does_not_open(trouble: PaymentsError, shown: Offer) -> NotNow:
+    return NotNow(
+        "The payment page does not open at this moment. Nothing was charged. Please try again in a minute.",
+        cause=trouble.reason,
+        retry_after=60,
+        act=_once_more(shown),
+    )
+
+
+def _not_opened(purchase: Purchase, trouble: Refused, shown: Offer) -> NotNow:
     log.error("billing.checkout_refused", purchase_id=purchase.id, reason=trouble.reason)
-    return NotNow("The payment page could not be opened. Nothing was charged, and we have been told. Please try "
-                  "again a little later.", cause=trouble.reason)  # fmt: skip
+    return NotNow(
+        "The payment page could not be opened. Nothing was charged, and we have been told. Please try again a little "
+        "later.",
+        cause=trouble.reason,
+        act=_once_more(shown),
+    )
 
 
-def _open_purchase(plan: Plan) -> Purchase:
-    """The open purchase of this visitor, for the customer they are at the provider, at today's price."""
-    customer_id = _customer_id()
-    purchase = services.open_purchase(current_user, plan, customer_id=customer_id, agreed=_agreed(plan))
+def _open_purchase(plan: Plan, shown: Offer) -> Purchase:
+    """The open purchase of this visitor, for the customer they are at the provider, at the price that was shown."""
+    customer_id = _customer_id(shown)
+    purchase = services.open_purchase(current_user, plan, customer_id=customer_id, agreed=_agreed(plan, shown))
     if services.is_out_of_date(purchase, plan, customer_id=customer_id):
-        return _renew(purchase, plan, customer_id)
+        return _renew(purchase, plan, shown, customer_id)
     return purchase
 
 
-def _customer_id() -> str:
+def _customer_id(shown: Offer) -> str:
     """Who this visitor is at the provider, made known when they are not yet. Raises `NotNow`."""
     known = customers.of(current_user)
     if known is not None:
@@ -163,23 +205,36 @@ def _customer_id() -> str:
         if isinstance(trouble, TryLater):
             customers.failed(wanted.user_id, trouble)
             checkpoint()
-        raise NotNow("The payment page does not open at this moment. Nothing was charged. Please try again in a "
-                     "minute.", cause=trouble.reason, retry_after=60) from None  # fmt: skip
+        raise _does_not_open(trouble, shown) from None
     customers.remember(wanted.user_id, made)
     checkpoint()
     return made
 
 
-def _agreed(plan: Plan) -> services.Agreed:
-    """What this visitor agrees to by pressing the button: exactly what stood beside it."""
+def _check_offer(plan: Plan, shown: Offer) -> None:
+    """Nobody agrees to what did not stand on their page. Raises `OfferChanged`."""
+    if shown != offers.offer_of(plan, offers.words_for(current_user.id, plan)):
+        raise OfferChanged
+
+
+def _agreed(plan: Plan, shown: Offer) -> services.Agreed:
+    """What this visitor agrees to by pressing the button: exactly what stood beside it. Raises `OfferChanged`.
+
+    To be asked for again after each checkpoint: the plan may have been changed since the one before.
+    """
+    _check_offer(plan, shown)
     return services.Agreed(
         texts_version=current_user.texts_version or TEXTS_VERSION,
         texts_accepted_at=current_user.texts_accepted_at or clock.now(),
-        words=services.words_of(plan),
+        words=offers.words_for(current_user.id, plan),
         address=visitor_address(),
         browser=request.headers.get("User-Agent", ""),
-        may_remind=request.form.get("may_remind") == "yes",
+        may_remind=_may_remind(),
     )
+
+
+def _may_remind() -> bool:
+    return request.form.get("may_remind") == "yes"
 
 
 @webhooks.post("/api/webhooks/stripe")
@@ -204,12 +259,13 @@ def _bad_signature(reason: str) -> ResponseReturnValue:
 
 
 def _on_the_way(plan: Plan) -> ResponseReturnValue | None:
-    """Where a buyer must go first: sign-in, onboarding, or the dashboard of somebody who owns it.
+    """Where a buyer must go first: sign-in, onboarding, or the dashboard of who owns it or is paying for it.
 
     Raises `SalesPaused`, before anybody signs in or fills a form in vain.
     """
-    if current_user.is_authenticated and queries.owns(current_user.id, plan.id):
-        toast(services.AlreadyOwner.sentence, "info")
+    refusal = covered.refusal_of(current_user.id, plan) if current_user.is_authenticated else None
+    if refusal is not None:
+        toast(refusal, "info")
         return see_other("pages.dashboard")
     if control.standing().sales_closed:
         raise SalesPaused(retry_after=600)
@@ -226,7 +282,7 @@ def _here(plan: Plan) -> str:
     return url_for("billing.checkout", plan=None if plan.slug == catalog.lifetime_plan().slug else plan.slug)
 
 
-def _check_name_again() -> None:
+def _check_name_again(shown: Offer) -> None:
     """A wrong name is caught before the money moves, by what TradingView said of it within a day or says now.
 
     One that was verified before is trusted when TradingView is slow or away, and one that nobody can check
@@ -249,13 +305,15 @@ def _check_name_again() -> None:
                 act=Act("Correct the name", url_for("provisioning.onboarding", next=_asked_for("billing.checkout"))),
             )
         case NameOutcome.BUSY:
-            raise SlowDown(NAME_NOT_CHECKED[check.outcome], retry_after=_seconds(check.wait), act=_once_more())
+            raise SlowDown(NAME_NOT_CHECKED[check.outcome], retry_after=_seconds(check.wait), act=_once_more(shown))
         case NameOutcome.SLOW | NameOutcome.DOWN if not was_verified:
-            raise NotNow(NAME_NOT_CHECKED[check.outcome], retry_after=_seconds(check.wait), act=_once_more())
+            raise NotNow(NAME_NOT_CHECKED[check.outcome], retry_after=_seconds(check.wait), act=_once_more(shown))
 
 
-def _once_more() -> Act:
-    return Act("Try again", _asked_for("billing.checkout_post"), post=True)
+def _once_more(shown: Offer) -> Act:
+    """The same press again: it agrees to what stood on the page, and to nothing that changed since."""
+    values = shown.fields | ({"may_remind": "yes"} if _may_remind() else {})
+    return Act("Try again", _asked_for("billing.checkout_post"), post=True, values=values)
 
 
 def _asked_for(endpoint: str) -> str:
@@ -267,7 +325,7 @@ def _seconds(wait: timedelta) -> int:
     return math.ceil(wait.total_seconds())
 
 
-def _renew(purchase: Purchase, plan: Plan, customer_id: str) -> Purchase:
+def _renew(purchase: Purchase, plan: Plan, shown: Offer, customer_id: str) -> Purchase:
     """The stored page is too old or for another price. See how it ended before another is opened.
 
     It is closed at the provider first, so that nobody pays the old page while the new one stands open.
@@ -283,11 +341,11 @@ def _renew(purchase: Purchase, plan: Plan, customer_id: str) -> Purchase:
             payments().close_checkout(session_id)
         facts = payments().look_up(session_id)
     except TryLater as trouble:
-        raise NotNow(cause=trouble.reason, retry_after=60) from None
+        raise _does_not_open(trouble, shown) from None
     except Refused as trouble:
         log.warning("billing.page_unknown", purchase_id=purchase_id, reason=trouble.reason)
         services.close_unknown(purchase_id)
     else:
         settling.apply_facts(purchase_id, facts)
     checkpoint()
-    return services.open_purchase(current_user, plan, customer_id=customer_id, agreed=_agreed(plan))
+    return services.open_purchase(current_user, plan, customer_id=customer_id, agreed=_agreed(plan, shown))

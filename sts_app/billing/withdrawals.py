@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -9,8 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import letters, queries, refunds, settling, subscriptions
-from sts_app.billing.models import Purchase, Subscription, Withdrawal
+from sts_app.billing import letters_money, queries, refunds, settling, subscriptions
+from sts_app.billing.models import Dispute, Purchase, Withdrawal
 from sts_app.billing.rules import OPEN, PurchaseStatus
 from sts_app.core import clock
 from sts_app.core.db import db
@@ -33,9 +34,16 @@ class Decided(AlreadyDone):
     sentence = "This withdrawal is decided already, and the customer has been told."
 
 
-def is_open_to(purchase: Purchase) -> bool:
-    """Whether a purchase can be withdrawn from: money came in, and has not gone back in full."""
-    return PurchaseStatus(purchase.status).is_paid and purchase.amount_cents > 0
+def is_open_to(purchase: Purchase, disputes: Sequence[Dispute] | None = None) -> bool:
+    """Whether a purchase can be withdrawn from: money came in, and not all of it went back or was lost to a bank.
+
+    `disputes` are those of the purchase, looked up when they are not given.
+    """
+    if not PurchaseStatus(purchase.status).is_paid:
+        return False
+    known = queries.disputes_of(purchase.id) if disputes is None else disputes
+    lost = sum(dispute.amount_cents for dispute in known if dispute.status == "lost")
+    return purchase.amount_cents > purchase.refunded_cents + lost
 
 
 def runs_until(purchase: Purchase) -> datetime | None:
@@ -48,7 +56,7 @@ def declare(user: User, purchase_id: int, *, name: str, address: str) -> Withdra
 
     `address` is where it came from. It is kept when the law's days are over, too, because people decide.
     Raises `NotThere` for somebody else's purchase, `FixInput` without a name, and `NothingToWithdraw` for
-    one that was not paid or went back in full.
+    one of which no money is left.
     """
     purchase = db.session.get(Purchase, purchase_id, with_for_update=True, populate_existing=True)
     if purchase is None or purchase.user_id != user.id:
@@ -69,7 +77,7 @@ def declare(user: User, purchase_id: int, *, name: str, address: str) -> Withdra
     withdrawal = db.session.scalars(sa.select(Withdrawal).where(Withdrawal.purchase_id == purchase.id)).one()
     if made is not None:
         audit.record(f"user:{user.id}", "billing.withdrawal_declared", f"purchase:{purchase.id}", withdrawal=made)
-        letters.withdrawal_received(user, purchase, withdrawal)
+        letters_money.withdrawal_received(user, purchase, withdrawal)
     return withdrawal
 
 
@@ -79,25 +87,37 @@ def accept(withdrawal_id: int, actor: str) -> Withdrawal:
     Money that is on its way already is fine. Raises `NotThere`, `Decided`, and the `CannotRefund` of
     `refunds.ask` while a bank decides about the money.
     """
-    purchase, withdrawal = _locked(withdrawal_id)
+    purchase, withdrawal = undecided(withdrawal_id)
     disputes = queries.disputes_of(purchase.id)
-    if refunds.left_of(purchase) or any(dispute.status in OPEN for dispute in disputes):
+    if to_give_back(purchase):
         refunds.ask(purchase.id, reason=f"withdrawal:{withdrawal.id}", actor=actor)
     if purchase.subscription_id is not None:
         _end_subscription(purchase.subscription_id, actor)
-    return _decide(purchase, withdrawal, ACCEPTED, note=None, actor=actor)
+    _decide(purchase, withdrawal, ACCEPTED, note=None, actor=actor)
+    letters_money.withdrawal_accepted(
+        db.session.get_one(User, purchase.user_id), purchase, withdrawal, queries.refunds_of(purchase.id), disputes
+    )
+    return withdrawal
+
+
+def to_give_back(purchase: Purchase) -> int:
+    """The cents that go back when a withdrawal is accepted. Raises `CannotRefund` while a bank decides about them."""
+    is_disputed = any(dispute.status in OPEN for dispute in queries.disputes_of(purchase.id))
+    return refunds.check(purchase) if is_disputed or refunds.left_of(purchase) else 0
 
 
 def refuse(withdrawal_id: int, *, because: str, actor: str) -> Withdrawal:
     """Refuse a withdrawal; the customer reads `because`. Raises `NotThere`, `Decided`, and `FixInput` without it."""
-    purchase, withdrawal = _locked(withdrawal_id)
+    purchase, withdrawal = undecided(withdrawal_id)
     if not because.strip():
         raise FixInput("A refusal needs a reason: the customer reads it.")
-    return _decide(purchase, withdrawal, REFUSED, note=because.strip(), actor=actor)
+    _decide(purchase, withdrawal, REFUSED, note=because.strip(), actor=actor)
+    letters_money.withdrawal_refused(db.session.get_one(User, purchase.user_id), purchase, withdrawal)
+    return withdrawal
 
 
-def _locked(withdrawal_id: int) -> tuple[Purchase, Withdrawal]:
-    """Both rows, the purchase first. Raises `NotThere`, and `Decided` for one that was decided."""
+def undecided(withdrawal_id: int) -> tuple[Purchase, Withdrawal]:
+    """Both rows, locked, the purchase first. Raises `NotThere`, and `Decided` for one that was decided."""
     purchase_id = db.session.scalar(sa.select(Withdrawal.purchase_id).where(Withdrawal.id == withdrawal_id))
     if purchase_id is None:
         raise NotThere("There is no withdrawal with this number.", cause=f"withdrawal:{withdrawal_id}")
@@ -108,17 +128,15 @@ def _locked(withdrawal_id: int) -> tuple[Purchase, Withdrawal]:
     return purchase, withdrawal
 
 
-def _decide(purchase: Purchase, withdrawal: Withdrawal, verdict: str, *, note: str | None, actor: str) -> Withdrawal:
+def _decide(purchase: Purchase, withdrawal: Withdrawal, verdict: str, *, note: str | None, actor: str) -> None:
     withdrawal.verdict, withdrawal.note = verdict, note
     withdrawal.decided_at, withdrawal.decided_by = clock.now(), actor
     audit.record(actor, f"billing.withdrawal_{verdict}", f"purchase:{purchase.id}", withdrawal=withdrawal.id)
     db.session.flush()
-    letters.withdrawal_decided(db.session.get_one(User, purchase.user_id), purchase, withdrawal)
-    return withdrawal
 
 
 def _end_subscription(subscription_id: int, actor: str) -> None:
     """Who withdrew is not charged again."""
-    subscription = db.session.get_one(Subscription, subscription_id, with_for_update=True, populate_existing=True)
+    subscription = subscriptions.locked(subscription_id)
     if subscription.status in subscriptions.LIVE and subscription.cancel_because is None:
-        subscriptions.cancel(subscription, because="the customer withdrew", actor=actor)
+        subscriptions.cancel(subscription, because="it was withdrawn from", actor=actor)

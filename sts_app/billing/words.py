@@ -5,9 +5,11 @@ Sentences alone, made from facts that were read elsewhere. They promise no time 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 from sts_app.billing.gateway import DisputeStatus
-from sts_app.billing.models import Subscription, Withdrawal
-from sts_app.billing.rules import Access, RefundState, SubscriptionStanding, SubscriptionState
+from sts_app.billing.models import Dispute, Refund, Subscription, Withdrawal
+from sts_app.billing.rules import BACK, Access, RefundState, SubscriptionStanding, SubscriptionState
 from sts_app.catalog.models import Plan
 from sts_app.core.money import as_moment, as_money
 
@@ -21,23 +23,26 @@ def price_of(plan: Plan, cents: int | None = None) -> str:
 
 
 def access_in_words(access: Access) -> str:
-    """What the money of a purchase says of the access it was paid for."""
+    """What the money of one purchase says of the access it was paid for; another reason may give the same."""
     match access:
         case Access.NONE:
             return "Nothing was paid, so it gives no access."
         case Access.STANDS:
-            return "Your access goes on."
+            return "The access that it gives goes on."
         case Access.SUSPENDED:
             return (
-                "Your access is suspended until the bank has decided, and comes back by itself if the payment stands."
+                "The access that it gives is suspended until the bank has decided, and comes back by itself if the "
+                "payment stands."
             )
         case Access.ENDED:
             return "This purchase gives no access any more."
 
 
-def refund_in_words(state: RefundState, amount: str) -> str:
-    """How a refund of `amount` (money as people read it) stands."""
+def refund_in_words(state: RefundState, amount: str, *, is_held_up: bool = False) -> str:
+    """How a refund of `amount` (money as people read it) stands. `is_held_up` says that sending it keeps failing."""
     match state:
+        case RefundState.INTENDED if is_held_up:
+            return f"A refund of {amount} could not be sent yet. Our staff have been told, and it is tried again."
         case RefundState.INTENDED:
             return f"A refund of {amount} is being sent to your bank."
         case RefundState.PENDING:
@@ -66,7 +71,7 @@ def dispute_in_words(status: DisputeStatus) -> str:
         case "needs_response" | "under_review":
             return (
                 "Your bank told us that this payment is disputed. If you did not mean to dispute it, tell your bank "
-                "so: that is the fastest way to have access back."
+                "so: that is the fastest way to settle it."
             )
         case "lost":
             return "The bank decided the dispute in your favour and gave the money back to you."
@@ -103,6 +108,58 @@ def subscription_in_words(subscription: Subscription, standing: SubscriptionStan
                 return f"Your access has ended because {standing.because or 'its payment went back'}."
             when = f" on {as_moment(subscription.ended_at)}" if subscription.ended_at is not None else ""
             return f"It ended{when}. Nothing more is charged."
+
+
+def covered_in_words(
+    plan: Plan, by: Sequence[Plan], subscription: Subscription | None, *, is_disputed: bool = False
+) -> str:
+    """Why nothing more is charged for `plan`: what is held `by` other plans, or the same, covers it, and what to do.
+
+    `subscription` is the one by which the first of them is held, None for what was bought for good.
+    """
+    if is_disputed:
+        return (
+            f"You have paid for {by[0].name}, and your bank has the payment disputed. Nothing more was charged. "
+            "Your access comes back by itself if the payment stands."
+        )
+    if subscription is None:
+        if plan in by:
+            return "You have this already. There is nothing more to buy, and nothing was charged."
+        return f"Your {' and '.join(each.name for each in by)} includes all of this. Nothing was charged."
+    if subscription.state in (SubscriptionState.GRACE, SubscriptionState.PAUSED):
+        return (
+            f"Your subscription to {by[0].name} covers this, and a renewal of it was not paid yet. Nothing more was "
+            "charged. Please pay that one: Manage the subscription leads there."
+        )
+    if subscription.ends_at is not None:
+        return (
+            f"Your subscription to {by[0].name} covers this until {as_moment(subscription.ends_at)}. Nothing more was "
+            "charged. When it has ended, you can subscribe here."
+        )
+    if plan in by:
+        return "You subscribe to this already, and nothing more was charged."
+    return (
+        f"Your subscription to {' and '.join(each.name for each in by)} covers this already, so nothing more was "
+        f"charged. To change over, end it under Manage the subscription, and subscribe to {plan.name} when it has "
+        "ended."
+    )
+
+
+def money_back_in_words(refunds: Iterable[Refund], disputes: Iterable[Dispute]) -> tuple[str, ...]:
+    """Where the money is that goes back for a purchase: to be sent, sent already, or given back by the bank."""
+    refunds = list(refunds)
+    to_send = [refund for refund in refunds if refund.state == RefundState.INTENDED]
+    sent = [refund for refund in refunds if refund.state in BACK]
+    by_bank = [dispute for dispute in disputes if dispute.status == "lost"]
+    return tuple(
+        sentence.format(as_money(sum(row.amount_cents for row in rows), rows[0].currency))
+        for rows, sentence in (
+            (to_send, "{} are on their way back to you; another letter tells you when they were sent."),
+            (sent, "{} were sent back to you before."),
+            (by_bank, "{} were given back to you by your bank."),
+        )
+        if rows
+    )
 
 
 def withdrawal_in_words(withdrawal: Withdrawal) -> str:

@@ -264,15 +264,16 @@ def change_plan(
 def put_on_sale(plan: Plan, *, actor: str) -> bool:
     """Let a plan be bought. False when it can be already.
 
-    Raises `FixInput` for one that covers nothing yet, and where payments are live for one without its price.
+    Raises `FixInput` for one that covers nothing yet, and for one without a price at Stripe; the seeded price of
+    the simulator's is one only where payments are simulated.
     """
     _lock_plan(plan)
     if plan.active:
         return False
     if not queries.covered_strategies(plan):
         raise FixInput("This plan covers no strategy that is on sale or retired: whoever bought it would get nothing.")
-    if _payments_are_live() and plan.stripe_price_id in (None, PLACEHOLDER_PRICE):
-        raise FixInput("This plan has no price at Stripe. Give it the id of one first.")
+    if plan.stripe_price_id is None or (_payments_are_live() and plan.stripe_price_id == PLACEHOLDER_PRICE):
+        raise FixInput("This plan has no price at Stripe yet. `sts stripe-setup` gives it one.")
     plan.active = True
     db.session.flush()
     record(actor, "catalog.plan_put_on_sale", f"plan:{plan.id}", slug=plan.slug)

@@ -6,16 +6,21 @@ fit for a customer, `code` for a machine. Staff read the cause in the log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Act:
-    """What to do about a refusal, for the page that shows it: a link, or with `post` a deed behind a button."""
+    """What to do about a refusal, for the page that shows it: a link, or with `post` a deed behind a button.
+
+    `values` is what the deed's form carries.
+    """
 
     label: str
     address: str
     post: bool = False
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 class Refusal(Exception):

@@ -43,6 +43,11 @@ def visitor_address() -> str:
     return str(IPv6Network((int(address), NETWORK_OF_ONE_LINE), strict=False))
 
 
+def who_asks() -> str:
+    """Who is counted by a limit of one page: people one by one, because an office has one address."""
+    return f"user:{current_user.id}" if current_user.is_authenticated else visitor_address()
+
+
 csrf = CSRFProtect()
 limiter = Limiter(visitor_address, headers_enabled=True)
 
@@ -136,6 +141,8 @@ def _keep_to_oneself(response: Response) -> Response:
 
     Nobody is looked up for it: an answer that never asked who is there was made for everybody.
     """
+    if response.cache_control.private:
+        return response  # it says itself that only this visitor's browser may keep it, and how
     if request.path.startswith(NEVER_KEPT) or ("_login_user" in g and current_user.is_authenticated):
         response.headers["Cache-Control"] = "no-store"
     return response

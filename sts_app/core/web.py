@@ -26,7 +26,7 @@ from whitenoise import WhiteNoise
 
 from sts_app.core import db as database
 from sts_app.core import money
-from sts_app.core.errors import FixInput, NotNow, NotThere, Refusal, SlowDown
+from sts_app.core.errors import Act, FixInput, NotNow, NotThere, Refusal, SlowDown
 
 log = structlog.get_logger()
 
@@ -74,7 +74,7 @@ def init_app(app: Flask) -> None:
     app.before_request(_name_the_request)
     app.before_request(_refuse_nul)
     app.after_request(_say_the_request)
-    app.register_error_handler(Refusal, _refuse)
+    app.register_error_handler(Refusal, refuse)
     app.register_error_handler(HTTPException, _refuse_http)
     app.register_error_handler(OperationalError, _database_away)
     app.register_error_handler(PoolTimeout, _database_away)
@@ -114,9 +114,12 @@ class Macros:
         if name.startswith("_"):
             raise AttributeError(name)
         if not self._found or self._environment.auto_reload:
+            found: dict[str, Any] = {}
             for path in sorted((TEMPLATES / "ui").glob("*.html")):
                 module = self._environment.get_template(f"ui/{path.name}").module
-                self._found.update({k: v for k, v in vars(module).items() if not k.startswith("_")})
+                found.update({k: v for k, v in vars(module).items() if not k.startswith("_")})
+            # All at once: another thread may ask while these are read.
+            self._found = found
         try:
             return self._found[name]
         except KeyError:
@@ -222,7 +225,8 @@ def wants_json() -> bool:
     return request.path.startswith(("/api/", "/webhooks/", "/health", "/stripe/"))
 
 
-def _refuse(refusal: Refusal) -> ResponseReturnValue:
+def refuse(refusal: Refusal) -> Response:
+    """The answer that says a refusal, in the shape that was asked for; whoever can, raises the refusal instead."""
     database.rollback()
     log.info("web.refused", code=refusal.code, status=refusal.status, cause=refusal.cause)
     try:
@@ -254,23 +258,24 @@ def _refuse_http(error: HTTPException) -> ResponseReturnValue:
     database.rollback()
     if error.code is not None and error.code < 400:
         return error.get_response()
+    if error.response is not None:
+        return error.response  # made by the page that is limited
     if error.code == 404:
-        return _refuse(NotThere())
+        return refuse(NotThere())
     if error.code == 429:
-        return _refuse(_slow_down(error))
+        limit = getattr(error, "limit", None)
+        return refuse(slowed_down(int(limit.limit.get_expiry()) if limit is not None else 60))
     refusal = Refusal(_HTTP_SENTENCES.get(error.code or 400), cause=error.description or "")
     refusal.status = error.code or 400
     refusal.code = re.sub(r"\W+", "_", error.name).upper()
-    return _refuse(refusal)
+    return refuse(refusal)
 
 
-def _slow_down(error: HTTPException) -> SlowDown:
+def slowed_down(seconds: int, act: Act | None = None) -> SlowDown:
     """Name the time there is to wait at most: "a little" is no help to somebody who is locked out."""
-    limit = getattr(error, "limit", None)
-    seconds = int(limit.limit.get_expiry()) if limit is not None else 60
     wait = f"{seconds // 60} minutes" if seconds >= 120 else "a minute"
     return SlowDown(
-        f"That was too many tries in a short time. Please try again in at most {wait}.", retry_after=seconds
+        f"That was too many tries in a short time. Please try again in at most {wait}.", retry_after=seconds, act=act
     )
 
 
@@ -285,7 +290,7 @@ def _database_away(error: Exception) -> ResponseReturnValue:
     """No connection, a lock not had in time, a statement cut off: the same request will work later."""
     log.error("web.database_away", error=type(error).__name__)
     sentence = "The store cannot reach its records at this moment. Nothing is lost. Please try again in a minute."
-    return _refuse(NotNow(sentence, retry_after=30))
+    return refuse(NotNow(sentence, retry_after=30))
 
 
 def _unforeseen(error: Exception) -> ResponseReturnValue:
@@ -294,4 +299,4 @@ def _unforeseen(error: Exception) -> ResponseReturnValue:
         raise error
     refusal = Refusal("Something broke on our side. It has been written down, and nothing you paid for is lost.")
     refusal.status, refusal.code = 500, "INTERNAL"
-    return _refuse(refusal)
+    return refuse(refusal)

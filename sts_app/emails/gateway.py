@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 
 @dataclass(frozen=True)
 class Letter:
-    """A finished letter. `sender` and `to` are addresses as a mail header writes them."""
+    """A finished letter. `sender`, `to` and `reply_to` are addresses as a mail header writes them."""
 
     sender: str
     to: str
@@ -17,6 +19,34 @@ class Letter:
     text: str
     html: str
     kind: str
+    reply_to: str | None = None
+
+
+class Happened(StrEnum):
+    """What a provider tells of a letter that it took."""
+
+    DELIVERED = "delivered"  # the recipient's server took it
+    DELAYED = "delayed"  # that server asks for patience; the provider tries on
+    FAILED = "failed"  # it never left the provider
+    SUPPRESSED = "suppressed"  # the provider keeps it back: an earlier one bounced or was called spam
+    BOUNCED_SOFTLY = "bounced_softly"  # it came back for a reason that may pass, like a full mailbox
+    BOUNCED = "bounced"  # it came back, and so will the next
+    COMPLAINED = "complained"  # the recipient called it spam
+
+
+@dataclass(frozen=True)
+class LetterEvent:
+    """What happened to one letter. `provider_id` is what `Mailer.send` returned for it.
+
+    `id` is the same for every delivery of this event. `words` are the other server's own, as far as it
+    said any; they may quote an address.
+    """
+
+    id: str
+    provider_id: str
+    happened: Happened
+    at: datetime
+    words: str = ""
 
 
 class MailerError(Exception):
@@ -46,11 +76,34 @@ class Refused(MailerError):
         self.final = final
 
 
+class BadSignature(MailerError):
+    """Whoever rang is not our provider, or rang too long ago."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Mailer(Protocol):
     def send(self, letter: Letter, key: str) -> str:
         """Hand one letter over and return the provider's id for it.
 
         The same `key` sends once, however often it is called with the same letter (the provider
         remembers keys for 24 hours). Raises `TryLater` or `Refused`.
+        """
+        ...
+
+    def lift(self, address: str) -> None:
+        """Let the provider forget that letters to `address` bounced or were called spam.
+
+        Until then it takes letters to it and keeps them back. Quiet when it remembers nothing. Raises
+        `TryLater` or `Refused`.
+        """
+        ...
+
+    def read_event(self, body: bytes, headers: Mapping[str, str]) -> LetterEvent | None:
+        """Verify an event over its raw body, then read it; None for one that says nothing of a letter's fate.
+
+        `headers` are those of the request, by their names in lower case. Raises `BadSignature`.
         """
         ...

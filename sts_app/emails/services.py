@@ -3,12 +3,15 @@
 `post` stores the finished letter in the caller's transaction. A worker takes one letter at a time
 in three steps, each named for its transaction: `claim_next` (commit), `call` (no transaction open),
 `settle` (commit). The row's key is the provider's idempotency key, so a worker that dies anywhere
-between them costs time and never a second copy.
+between them costs time and never a second copy. What becomes of it afterwards is in `arrivals`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
@@ -23,15 +26,31 @@ from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.core import clock, queue, tokens
 from sts_app.core.db import db
-from sts_app.emails.gateway import Letter, Mailer, Refused, TryLater
-from sts_app.emails.models import REFUSALS_ALLOWED, EmailMessage, LetterState, delay_before_next
+from sts_app.core.errors import Refusal
+from sts_app.emails import arrivals
+from sts_app.emails.arrivals import WORK as WORK
+from sts_app.emails.arrivals import Arrival
+from sts_app.emails.gateway import Letter, Mailer, MailerError, Refused, TryLater
+from sts_app.emails.models import IN_MOTION, REFUSALS_ALLOWED, EmailMessage, LetterState, MailEvent, delay_before_next
+from sts_app.emails.plain import laid_out
+from sts_app.emails.rules import Need, Trust, may_go
 from sts_app.settings import Settings
 
 log = structlog.get_logger()
 
-WORK = "emails.work"
 SEALED_AS = "letter"
+ARRIVED = "letter-arrived"
+CONFIRMED_WITHIN = timedelta(days=1)
 KEY_LENGTH = 256  # https://resend.com/docs/dashboard/emails/idempotency-keys
+
+
+class ConfirmationOver(Refusal):
+    """One sentence for old, changed and unknown links."""
+
+    status = 410
+    code = "LINK_EXPIRED"
+    title = "This link does not work any more"
+    sentence = "This link was for one day. Ask for another letter on your dashboard; it takes a minute."
 
 
 @dataclass(frozen=True)
@@ -43,6 +62,8 @@ class Claim:
     key: str
     letter: Letter = field(repr=False)
     claimed_at: datetime
+    # The provider keeps letters to this address back, and this one is to show whether they arrive.
+    lift: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,8 @@ class Sent:
 
 
 Answer = Sent | TryLater | Refused
+
+_drafts: ContextVar[list[Letter] | None] = ContextVar("drafts", default=None)
 
 
 def post(
@@ -65,6 +88,7 @@ def post(
     context: dict[str, Any],
     user_id: int | None = None,
     secret: bool = False,
+    need: Need = "needed",
 ) -> bool:
     """Store a letter in the caller's transaction, to be sent once that commits.
 
@@ -74,23 +98,33 @@ def post(
     beside the context. A `secret` letter's body rests encrypted, and is blank once the letter is done
     with; its subject is not encrypted and must hold nothing secret.
 
+    `need` says what becomes of it where letters come back or were called spam (`rules.may_go`): *asked* for a moment
+    ago, *needed*, or *spare* like a welcome or a reminder.
+
     Raises ValueError for a subject, address, kind or key that could not be a header's value.
     """
     _check(key=key, kind=kind, to=to, subject=subject)
-    text, html = render(template, context)
+    text, html = render(template, {"letter_subject": subject, "letter_kind": kind} | context)
+    settings = _settings()
+    drafts = _drafts.get()
+    if drafts is not None:
+        drafts.append(Letter(settings.email_from, to, subject, laid_out(text), html, kind, settings.support_email))
+        return True
     if secret:
         text, html = tokens.seal(SEALED_AS, text), tokens.seal(SEALED_AS, html)
     now = clock.now()
     statement = insert(EmailMessage).values(
         key=key,
         kind=kind,
-        sender=_settings().email_from,
+        sender=settings.email_from,
+        reply_to=settings.support_email,
         to_address=to,
         user_id=user_id,
         subject=subject,
         text=text,
         html=html,
         secret=secret,
+        need=need,
         state=LetterState.QUEUED,
         next_attempt_at=now,
         created_at=now,
@@ -102,10 +136,31 @@ def post(
     return True
 
 
+@contextmanager
+def drafting() -> Iterator[list[Letter]]:
+    """Collect the letters written inside, and store none of them: for whoever wants to see how they look."""
+    drafts: list[Letter] = []
+    before = _drafts.set(drafts)
+    try:
+        yield drafts
+    finally:
+        _drafts.reset(before)
+
+
 def render(template: str, context: dict[str, Any]) -> tuple[str, str]:
-    """The text and the HTML of a letter, styles inlined. Depends on no request: a job writes letters too."""
+    """The text and the HTML of a letter, styles inlined. Depends on no request: a job writes letters too.
+
+    Each paragraph of the text is one line, as pages show it; `plain.laid_out` breaks it for mail programs.
+    """
     settings = _settings()
-    values = {"app_name": settings.app_name, "public_url": settings.public_url} | context
+    values = {
+        "letter_subject": settings.app_name,
+        "letter_kind": "",
+        "app_name": settings.app_name,
+        "public_url": settings.public_url,
+        "support": settings.support_address,
+        "postal_address": settings.postal_address,
+    } | context
     environment = current_app.jinja_env
     text = environment.get_template(f"{template}.txt").render(values)
     html = environment.get_template(f"{template}.html").render(values)
@@ -121,7 +176,7 @@ def claim_next(*, now: datetime) -> Claim | None:
     """Take the letter that has waited longest and lease it, or None when nothing is due.
 
     A letter that may have been sent so long ago that its key is forgotten is not taken: it ends as
-    *unsure*, for staff to decide.
+    *unsure*, for staff to decide. One that `rules.may_go` holds back from its address ends as *withheld*.
     """
     due = sa.select(EmailMessage).where(EmailMessage.due(now)).order_by(EmailMessage.next_attempt_at, EmailMessage.id)
     due = due.limit(1).with_for_update(skip_locked=True).execution_options(populate_existing=True)
@@ -131,9 +186,16 @@ def claim_next(*, now: datetime) -> Claim | None:
             _end(row, LetterState.UNSURE, error=row.last_error or "no answer was recorded")
         elif (letter := _letter_of(row)) is None:
             _end(row, LetterState.FAILED, error="the body was sealed with a key that is gone")
+        address = arrivals.address_for_sending(row.to_address) if letter is not None else None
+        if address is not None and not may_go(address.standing, now, need=row.need):
+            _end(row, LetterState.WITHHELD, error=f"letters to this address: {address.standing.trust}")
+            letter = None
         if letter is None:
             db.session.flush()
             continue
+        is_trial = row.need == "asked" and address is not None and address.standing.trust is not Trust.FINE
+        if is_trial and address is not None:
+            address.tried_at = now
         row.state = LetterState.SENDING
         row.lease_token = uuid4().hex
         row.leased_until = row.next_attempt_at = now + timedelta(seconds=_settings().lease_seconds)
@@ -141,12 +203,25 @@ def claim_next(*, now: datetime) -> Claim | None:
         # Written before the call: should this worker die in it, nobody knows from here on.
         row.unanswered_since = row.unanswered_since or now
         db.session.flush()
-        return Claim(message_id=row.id, lease=row.lease_token, key=row.key, letter=letter, claimed_at=now)
+        return Claim(
+            message_id=row.id,
+            lease=row.lease_token,
+            key=row.key,
+            letter=letter,
+            claimed_at=now,
+            lift=is_trial,
+        )
     return None
 
 
 def call(claim: Claim) -> Answer:
     """Hand the letter over and return what was answered. Call it with no transaction open."""
+    if claim.lift:
+        try:
+            mailer().lift(claim.letter.to)
+        except MailerError as trouble:
+            # The letter goes all the same: if the provider keeps it back, its event says so.
+            log.warning("emails.not_lifted", message_id=claim.message_id, reason=str(trouble))
     try:
         return Sent(mailer().send(claim.letter, key=claim.key))
     except (TryLater, Refused) as answer:
@@ -159,6 +234,8 @@ def settle(claim: Claim, answer: Answer, *, now: datetime) -> bool:
     Whoever has the lease now sends under the same key, so a late answer is safe to drop. A refusal
     counts against the three tries; an outage, a rate limit and a lost answer do not.
     """
+    if isinstance(answer, Sent):
+        arrivals.stand_in_line(answer.provider_id)
     row = db.session.get(EmailMessage, claim.message_id, with_for_update=True, populate_existing=True)
     if row is None or row.lease_token != claim.lease:
         log.info("emails.lease_lost", message_id=claim.message_id)
@@ -180,13 +257,57 @@ def settle(claim: Claim, answer: Answer, *, now: datetime) -> bool:
         row.sent_at = now
         _forget_doubt(row, claim)
         _end(row, LetterState.SENT)
+        arrivals.hear_again(row)
     return True
 
 
+def confirm(token: str) -> None:
+    """Somebody brings back what a letter held alone: letters to its address arrive. Safe to call twice.
+
+    Raises `ConfirmationOver`, also when a letter written later came back.
+    """
+    if arrivals.arrived(peek_confirmation(token)) is Arrival.OUTDATED:
+        raise ConfirmationOver(
+            "A later letter to you came back, so this one shows too little. Ask for another one on your dashboard."
+        )
+
+
+def arrived(key: str) -> None:
+    """Somebody used what only the letter under this key held, so letters to its address arrive; see `arrivals`."""
+    arrivals.arrived(key)
+
+
+def confirmation_of(key: str) -> str:
+    """What the letter under `key` holds alone: whoever brings it back has had the letter."""
+    return tokens.sign(ARRIVED, key)
+
+
+def peek_confirmation(token: str) -> str:
+    """The key of the letter that this was in, within a day. Raises `ConfirmationOver`."""
+    try:
+        key = tokens.read(ARRIVED, token, max_age=int(CONFIRMED_WITHIN.total_seconds()))
+    except (tokens.TokenExpired, tokens.TokenInvalid):
+        raise ConfirmationOver from None
+    return str(key)
+
+
+def forget(user_id: int, *, address: str) -> int:
+    """Take a person out of the letters that are done with, and what is on record of their address.
+
+    Letters that are still to be sent are left: call it again once the last one is. Returns how many letters there
+    were. Safe to call twice.
+    """
+    return arrivals.forget(user_id, address=address)
+
+
 def drop_letters_before(moment: datetime) -> int:
-    """Delete finished letters written before `moment`; how many there were (180 days are kept)."""
-    finished = EmailMessage.state.in_((LetterState.SENT, LetterState.FAILED, LetterState.UNSURE))
+    """Delete finished letters written before `moment`, and what was told of any; how many letters there were.
+
+    180 days are kept.
+    """
+    finished = EmailMessage.state.not_in(IN_MOTION)
     statement = sa.delete(EmailMessage).where(EmailMessage.created_at < moment, finished).returning(EmailMessage.id)
+    db.session.execute(sa.delete(MailEvent).where(MailEvent.created_at < moment))
     return len(db.session.scalars(statement.execution_options(synchronize_session="fetch")).all())
 
 
@@ -216,7 +337,7 @@ def _letter_of(row: EmailMessage) -> Letter | None:
             text, html = tokens.unseal(SEALED_AS, text), tokens.unseal(SEALED_AS, html)
         except tokens.TokenInvalid:
             return None
-    return Letter(sender=row.sender, to=row.to_address, subject=row.subject, text=text, html=html, kind=row.kind)
+    return Letter(row.sender, row.to_address, row.subject, laid_out(text), html, row.kind, row.reply_to)
 
 
 def _forget_doubt(row: EmailMessage, claim: Claim) -> None:
@@ -241,10 +362,11 @@ def _end(row: EmailMessage, state: LetterState, *, error: str | None = None) -> 
     row.state = state
     row.lease_token = row.leased_until = row.next_attempt_at = None
     row.last_error = error
-    if row.secret:
+    # What is kept back may still be sent, but for what was asked for and has been asked for again since.
+    if row.secret and (state is not LetterState.WITHHELD or row.need != "needed"):
         row.text = row.html = ""
-    if state is LetterState.SENT:
-        log.info("emails.sent", message_id=row.id, kind=row.kind)
+    if state in (LetterState.SENT, LetterState.WITHHELD):
+        log.info(f"emails.{state}", message_id=row.id, kind=row.kind)
     else:
         log.warning(f"emails.{state}", message_id=row.id, kind=row.kind, reason=error)
 

@@ -1,21 +1,28 @@
 """A mail provider with a memory, and the mailbox of everybody it delivers to.
 
-It keeps to Resend's promises: a key sends once in 24 hours and is refused with another letter. It can
-be told to misbehave, once for every `misbehave`, so that a test or a visitor of the demo can see what
-the store does about it.
+It keeps to Resend's promises: a key sends once in 24 hours and is refused with another letter; an address
+whose letters bounced or were called spam gets no more of them until that is lifted, and each that is kept
+back is told of. It can be told to misbehave, once for every `misbehave`, so that a test or a visitor of the
+demo can see what the store does about it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import NAMESPACE_URL, uuid4, uuid5
+
+import requests
 
 from sts_app.core import clock
 from sts_app.core.store import Store
-from sts_app.emails.gateway import Letter, Refused, TryLater
+from sts_app.emails.gateway import Happened, Letter, LetterEvent, Refused, TryLater
+from sts_app.emails.live_events import read_signed_event
+from sts_app.emails.simulated_post import EVENT, Post, Ring
 
 KEPT_LETTERS = 500
 KEY_MEMORY = timedelta(hours=24)
@@ -24,6 +31,8 @@ TIDY_EVERY = 20
 MAILBOX = "mailbox"
 KEY = "key"
 FAULT = "fault"
+SUPPRESSED = "suppressed"
+SUPPRESSING = (Happened.BOUNCED, Happened.COMPLAINED)
 
 
 class Fault(StrEnum):
@@ -44,13 +53,23 @@ class Delivered:
     html: str
     kind: str
     sent_at: datetime
+    reply_to: str | None = None
 
 
 class SimulatedMailer:
     """Delivers into `store`; see `gateway.Mailer`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        webhook_secrets: tuple[str, ...] = (),
+        webhook_url: str = "",
+        post: Callable[..., Any] = requests.post,
+    ) -> None:
         self._store = store
+        self._webhook_secrets = webhook_secrets
+        self._events = Post(store, webhook_secrets=webhook_secrets, webhook_url=webhook_url, post=post)
 
     def send(self, letter: Letter, key: str) -> str:
         fault = _next_fault(self._store)
@@ -63,6 +82,29 @@ class SimulatedMailer:
             raise TryLater("no answer", answered=False)
         return letter_id
 
+    def lift(self, address: str) -> None:
+        self._store.delete(SUPPRESSED, address.lower())
+
+    def read_event(self, body: bytes, headers: Mapping[str, str]) -> LetterEvent | None:
+        return read_signed_event(body, headers, self._webhook_secrets)
+
+    def tell(self, letter_id: str, happened: Happened) -> Ring | None:
+        """Let this happen to a letter, and ring with it. None for a letter that is not there."""
+        record = self._store.get(MAILBOX, letter_id)
+        if record is None:
+            return None
+        if happened in SUPPRESSING:
+            self._store.put(SUPPRESSED, str(record["to"]).lower(), {"because": happened.value})
+        return self._events.tell(letter_id, record, happened)
+
+    def tell_again(self, letter_id: str) -> str | None:
+        """Ring once more with the last event of a letter; None when there was none."""
+        return self._events.again(letter_id) if self._events.told(letter_id) else None
+
+    def told(self, letter_id: str) -> list[Ring]:
+        """What was told of one letter, oldest first."""
+        return self._events.told(letter_id)
+
     def _deliver(self, letter: Letter, key: str) -> str:
         now = clock.now()
         fingerprint = hashlib.sha256(repr(letter).encode()).hexdigest()
@@ -74,8 +116,10 @@ class SimulatedMailer:
         # The id follows from the key, so that two calls at once, or one killed half-way, put one
         # letter into the mailbox. A key that was forgotten leads to another id, and to another letter.
         letter_id = uuid5(NAMESPACE_URL, f"{known['id'] if known else ''}:{key}").hex
-        delivered = asdict(letter) | {"sent_at": now.isoformat()}
-        if self._store.add(MAILBOX, letter_id, delivered) and int(letter_id, 16) % TIDY_EVERY == 0:
+        record = asdict(letter) | {"sent_at": now.isoformat()}
+        if self._store.get(SUPPRESSED, letter.to.lower()) is not None:
+            self._events.tell(letter_id, record, Happened.SUPPRESSED)
+        elif self._store.add(MAILBOX, letter_id, record) and int(letter_id, 16) % TIDY_EVERY == 0:
             _tidy(self._store, now)
         self._store.put(KEY, key, {"id": letter_id, "fingerprint": fingerprint, "at": now.isoformat()})
         return letter_id
@@ -100,6 +144,11 @@ def find_delivered(store: Store, letter_id: str) -> Delivered | None:
     return _read(letter_id, record) if record else None
 
 
+def suppressed(store: Store) -> list[str]:
+    """The addresses whose letters are kept back, the longest kept first."""
+    return [address for address, _ in store.all(SUPPRESSED)]
+
+
 def _read(letter_id: str, record: dict[str, str]) -> Delivered:
     fields = {name: value for name, value in record.items() if name != "sent_at"}
     return Delivered(id=letter_id, sent_at=datetime.fromisoformat(record["sent_at"]), **fields)
@@ -117,6 +166,7 @@ def _tidy(store: Store, now: datetime) -> None:
     """Drop what no one can ask for any more; now and then, because it reads everything."""
     for letter_id, _ in store.all(MAILBOX)[:-KEPT_LETTERS]:
         store.delete(MAILBOX, letter_id)
+        store.delete(EVENT, letter_id)
     for key, record in store.all(KEY):
         if now - datetime.fromisoformat(record["at"]) >= KEY_MEMORY:
             store.delete(KEY, key)

@@ -116,7 +116,7 @@ def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
 
 
 def _at_stripe(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
-    """Whether Stripe charges what pages show, and rings us. Asked only where payments are live."""
+    """Whether Stripe charges, what pages show, and rings us. Asked only where payments are live."""
     settings = current_app.config["STS"]
     if settings.payments_vendor != "live" or settings.stripe_secret_key is None:
         return
@@ -134,6 +134,12 @@ def _at_stripe(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
         yield Finding(strict, found.endpoint)
     else:
         yield Finding("fine", f"Stripe rings {found.url} with every event that the store acts on.")
+    if found.portal is not None:
+        yield Finding(strict, found.portal)
+    if found.account is not None:
+        yield Finding(strict, found.account)
+    else:
+        yield Finding("fine", "Stripe lets this account take payments.")
 
 
 def _credentials(strict: Literal["warning", "fault"]) -> Iterator[Finding]:

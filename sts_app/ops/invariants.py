@@ -216,6 +216,18 @@ INVARIANTS: tuple[Invariant, ...] = (
         "SELECT key FROM email_message GROUP BY key HAVING count(*) > 1",
     ),
     Invariant(
+        "no needed letter kept back from an address that takes letters",
+        """SELECT m.id FROM email_message m LEFT JOIN mail_address a ON a.address = lower(m.to_address)
+           WHERE m.state = 'withheld' AND m.need = 'needed'
+             AND m.created_at > CAST(:now AS timestamptz) - interval '29 days'
+             AND (a.bounced_at IS NULL OR a.confirmed_at > a.bounced_at)""",
+    ),
+    Invariant(
+        "no letter sent without what was told of it",
+        """SELECT m.id FROM email_message m JOIN mail_event e ON e.provider_id = m.provider_id
+           WHERE m.delivered_at IS NULL AND m.trouble IS NULL""",
+    ),
+    Invariant(
         "no secret letter kept after it was sent",
         """SELECT id FROM email_message WHERE secret AND state = 'sent' AND (text <> '' OR html <> '')""",
     ),

@@ -7,6 +7,7 @@ its own with its own log, so that a test can kill one as a power cut would. `sts
 
 from __future__ import annotations
 
+import base64
 import fcntl
 import os
 import secrets
@@ -51,6 +52,8 @@ READY_SECONDS = 60.0
 GRACE_SECONDS = 10.0
 COMMAND_SECONDS = 180.0
 VENDOR_CHOICES = (PRESET, "PAYMENTS_VENDOR", "MAIL_VENDOR", "PROVISIONING_MODE")
+# Whose events a secret of ours verifies, by the setting that chooses the vendor.
+SIGNED_BY = {"STRIPE_WEBHOOK_SECRET": "PAYMENTS_VENDOR", "RESEND_WEBHOOK_SECRET": "MAIL_VENDOR"}
 SPEED = {"WORKER_CONCURRENCY": "2", "SCHEDULER_ROUND_SECONDS": "1", "WEB_CONCURRENCY": "1"}
 
 
@@ -300,7 +303,8 @@ def named_or_default(named: Mapping[str, str], *, folder: Path, port: int) -> di
     if not any(name in environ for name in VENDOR_CHOICES):
         environ[PRESET] = "mock"
     for name, value in _own_secrets(folder).items():
-        if name != "STRIPE_WEBHOOK_SECRET" or not _pays_live(environ):
+        # A live vendor signs with a secret of its own; any other would look as if it were known.
+        if name not in SIGNED_BY or not _is_live(environ, SIGNED_BY[name]):
             default(name, value)
     default("APP_URL", f"http://127.0.0.1:{port}")
     default("ADMIN_EMAIL", "admin@example.com")
@@ -310,8 +314,8 @@ def named_or_default(named: Mapping[str, str], *, folder: Path, port: int) -> di
     return environ
 
 
-def _pays_live(environ: Mapping[str, str]) -> bool:
-    chosen = environ.get("PAYMENTS_VENDOR") or environ.get(PRESET, "live")
+def _is_live(environ: Mapping[str, str], choice: str) -> bool:
+    chosen = environ.get(choice) or environ.get(PRESET, "live")
     return chosen in {"live", "real"}
 
 
@@ -322,6 +326,7 @@ def _own_secrets(folder: Path) -> dict[str, str]:
     made = {
         "SECRET_KEY": secrets.token_urlsafe(48),
         "STRIPE_WEBHOOK_SECRET": "whsec_" + secrets.token_urlsafe(24),
+        "RESEND_WEBHOOK_SECRET": "whsec_" + base64.b64encode(secrets.token_bytes(24)).decode(),
         "CREDENTIAL_ENCRYPTION_KEY": secrets.token_hex(32),
         "HEALTH_TOKEN": secrets.token_urlsafe(24),
     }

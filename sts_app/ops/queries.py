@@ -135,7 +135,7 @@ def all_checks(*, detail: bool) -> dict[str, Check]:
         "backlog": backlog(now),
         "provisioning": provisioning_state(now, detail=detail),
         "adminUser": admin_exists(),
-        "stripe": vendor(settings.payments_vendor, billing.events_in_trouble()),
+        "stripe": vendor(settings.payments_vendor, billing.work_in_trouble()),
         "resend": vendor(settings.mail_vendor, emails.letters_in_trouble()),
         "tradingview": vendor(
             settings.provisioning_mode,

@@ -13,16 +13,18 @@ from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts.models import LoginToken, UserSession
-from sts_app.billing import ledger, reminders, settling
+from sts_app.billing import evidence, ledger, reminders, settling
 from sts_app.billing import queries as billing
 from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.queue import redis_connection, wake
+from sts_app.emails import letters as email_letters
 from sts_app.emails import queries as emails
 from sts_app.emails import services as email_services
 from sts_app.ops.models import Heartbeat, PeriodicRun
 from sts_app.provisioning import control
 from sts_app.provisioning import services as provisioning_services
+from sts_app.support import services as support
 
 log = structlog.get_logger()
 
@@ -30,6 +32,8 @@ BEAT_EVERY = timedelta(seconds=60)
 STALE_AFTER = timedelta(seconds=120)
 KEEP_RUNS = timedelta(days=7)
 KEEP_TOKENS = timedelta(hours=24)
+# So long a letter may be on its way back without anybody being told.
+LOST_AFTER = timedelta(minutes=15)
 KEEP_LETTERS = timedelta(days=180)
 SWEEP = "ops.sweep"
 
@@ -76,6 +80,30 @@ def checkouts_left() -> Sequence[int]:
 def remind(purchase_id: int) -> None:
     """Write the one letter about a checkout that was left, if it may still be written."""
     reminders.remind(purchase_id)
+
+
+def disputes_due() -> Sequence[int]:
+    """The disputes whose time for an answer runs out, and of which staff were not warned."""
+    return evidence.due_soon(clock.now())
+
+
+def warn_of_dispute(dispute_id: int) -> None:
+    """Warn staff of one of them, if it still waits for its answer."""
+    evidence.warn(dispute_id)
+
+
+def letters_lost() -> Sequence[int]:
+    """How many letters did not arrive without staff having looked, alone; empty when none, or staff know today."""
+    now = clock.now()
+    count = emails.count_lost_unseen(now - LOST_AFTER)
+    return [count] if count and not emails.is_told_of_lost(now) else []
+
+
+def warn_of_letters(count: int) -> None:
+    """Tell staff of them, once a day."""
+    now = clock.now()
+    lost = emails.lost_letters(latest=email_letters.SHOWN, unseen=True, until=now - LOST_AFTER)
+    email_letters.letters_lost(lost, count=count, on=now)
 
 
 def claim_slot(name: str, slot: datetime) -> int | None:
@@ -136,3 +164,4 @@ def tidy() -> None:
     email_services.drop_letters_before(now - KEEP_LETTERS)
     provisioning_services.tidy()
     ledger.tidy()
+    support.tidy()

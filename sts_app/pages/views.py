@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from flask import (
     Blueprint,
     Response,
     current_app,
+    g,
     make_response,
     render_template,
     request,
@@ -20,9 +23,9 @@ from wtforms import BooleanField, SelectField, StringField, TextAreaField
 from wtforms.validators import DataRequired, Length
 
 from sts_app.billing import account
-from sts_app.billing import queries as billing
+from sts_app.billing.account import Has
 from sts_app.catalog import queries as catalog
-from sts_app.catalog.models import Plan
+from sts_app.catalog.models import Plan, Strategy
 from sts_app.core import money
 from sts_app.core.errors import NotThere
 from sts_app.core.security import insiders_only
@@ -34,9 +37,10 @@ from sts_app.settings import Settings
 bp = Blueprint("pages", __name__)
 
 LONGEST_SEARCH = 100
+_MOMENT = re.compile(r"\d{1,2} [A-Z][a-z]{2} \d{4}, \d\d:\d\d UTC")
 PRIVATE_AREAS = (
     *("/admin", "/api", "/billing", "/checkout", "/dashboard", "/dev", "/onboarding", "/purchases", "/sign-in"),
-    "/webhooks",
+    *("/contact/ticket", "/webhooks"),
 )
 
 
@@ -51,7 +55,6 @@ def home() -> ResponseReturnValue:
             render_template(
                 "pages/home.html",
                 plan=plan,
-                owned=_owns(plan),
                 strategies=catalog.strategies_on_sale(),
                 questions=queries.questions_named(
                     "how-long", "where-are-the-scripts", "automated", "what-results", price=_price(plan)
@@ -68,10 +71,8 @@ def pricing() -> ResponseReturnValue:
     return render_template(
         "pages/pricing.html",
         plan=plan,
-        owned=_owns(plan),
         strategies=catalog.strategies_on_sale(),
         further=[(each, catalog.covered_strategies(each)) for each in catalog.plans_on_sale() if each != plan],
-        held=account.held_plans(current_user.id) if current_user.is_authenticated else {},
     )
 
 
@@ -121,7 +122,7 @@ def robots() -> Response:
 def sitemap() -> Response:
     endpoints = ("home", "pricing", "faq", "terms", "privacy", "disclaimer", "refunds")
     paths = [url_for(f"pages.{endpoint}") for endpoint in endpoints]
-    paths.append(url_for("catalog.listing"))
+    paths += [url_for("catalog.listing"), url_for("support.contact")]
     paths += [url_for("catalog.detail", slug=strategy.slug) for strategy in catalog.strategies_on_sale()]
     body = render_template("pages/sitemap.xml", paths=paths)
     return Response(body, mimetype="application/xml")
@@ -155,9 +156,29 @@ def sales_are_paused() -> bool:
     return control.standing().sales_closed
 
 
-def _owns(plan: Plan | None) -> bool:
-    """Whether this visitor has bought `plan`: nobody is asked to pay twice."""
-    return plan is not None and current_user.is_authenticated and billing.owns(current_user.id, plan.id)
+@bp.app_template_filter()
+def with_whole_dates(sentence: str) -> str:
+    """The same words, whose moments do not break at the end of a line."""
+    return _MOMENT.sub(lambda found: found[0].replace(" ", "\u00a0").replace(",\u00a0", ", "), sentence)
+
+
+@bp.app_template_global()
+def what_you_have(plan: Plan | None) -> Has | None:
+    """What this visitor has of a plan already; the macros of the offer ask, so that nobody is asked to pay twice."""
+    if plan is None or not current_user.is_authenticated:
+        return None
+    if "held_plans" not in g:
+        g.held_plans = account.held_plans(current_user.id)
+    found: Has | None = g.held_plans.get(plan.id)
+    return found
+
+
+@bp.app_template_global()
+def held_by_visitor(strategy: Strategy) -> tuple[str, ...]:
+    """The names of the plans by which this visitor has a strategy, none for who does not have it."""
+    if not current_user.is_authenticated:
+        return ()
+    return account.plans_giving(current_user.id, strategy)
 
 
 def _price(plan: Plan | None) -> str:

@@ -23,7 +23,7 @@ provisioning = AppGroup(
     "provisioning", help="See and set whether automatic calls to TradingView are made.", no_args_is_help=True
 )
 _because = click.option(
-    "--because", required=True, metavar="TEXT", callback=text, help="Why; it stands in the audit log."
+    "--reason", "because", required=True, metavar="TEXT", callback=text, help="Why; it stands in the audit log."
 )
 
 

@@ -141,9 +141,10 @@ def history() -> None:
 
 @credentials.command()
 @click.option(
-    "--because",
+    "--reason",
+    "because",
     required=True,
-    metavar="REASON",
+    metavar="TEXT",
     callback=text,
     help="Why; it stands in the history and in the audit log.",
 )

@@ -106,7 +106,8 @@ def add(
             stripe_price_id=stripe_price,
             actor=ACTOR,
         )
-    click.echo(f"{slug} is made. `sts plans on-sale {slug}` sells it.")
+    first = "" if stripe_price else "`sts stripe-setup` gives it a price at Stripe; then "
+    click.echo(f"{slug} is made. {first}`sts plans on-sale {slug}` sells it.")
 
 
 @plans.command()

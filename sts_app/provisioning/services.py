@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -96,11 +96,18 @@ def gift(user: User, plan: Plan, *, reason: str, ends_at: datetime | None = None
     return given
 
 
-def end_entitlement(source: str, *, because: str, actor: str) -> bool:
-    """End a reason. Access ends with it unless another stands. False when there was none to end."""
+def end_entitlement(source: str, *, because: str, actor: str, instead_of: Collection[str] = ()) -> bool:
+    """End a reason. Access ends with it unless another stands. False when there was none to end.
+
+    One that has ended because of something in `instead_of` has ended because of this from now on.
+    """
     now = clock.now()
     entitlement = _locked(source)
-    if entitlement is None or (entitlement.ends_at is not None and entitlement.ends_at <= now):
+    if entitlement is None:
+        return False
+    if entitlement.ends_at is not None and entitlement.ends_at <= now:
+        if entitlement.ended_because in instead_of:
+            entitlement.ended_because = because
         return False
     entitlement.ends_at, entitlement.ended_because = now, because
     db.session.flush()
@@ -109,14 +116,19 @@ def end_entitlement(source: str, *, because: str, actor: str) -> bool:
     return True
 
 
-def suspend(source: str, *, because: str, actor: str) -> bool:
+def suspend(source: str, *, because: str, actor: str, instead_of: Collection[str] = ()) -> bool:
     """Put a reason to rest while something about it is open, as a dispute is: access ends, the reason stays.
 
-    Safe to call twice; false when there is nothing to suspend or it rests already.
+    One that rests because of something in `instead_of` rests because of this from now on. Safe to call twice; false
+    when there is nothing to suspend or it rests already.
     """
     now = clock.now()
     entitlement = _locked(source)
-    if entitlement is None or entitlement.suspended_at is not None:
+    if entitlement is None:
+        return False
+    if entitlement.suspended_at is not None:
+        if entitlement.suspended_because in instead_of:
+            entitlement.suspended_because = because
         return False
     entitlement.suspended_at, entitlement.suspended_because = now, because
     db.session.flush()

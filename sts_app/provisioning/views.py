@@ -12,7 +12,7 @@ from flask_login import current_user, login_fresh, login_required
 
 from sts_app.accounts import services as accounts
 from sts_app.core.db import checkpoint
-from sts_app.core.security import limiter, visitor_address
+from sts_app.core.security import limiter, who_asks
 from sts_app.core.web import block, own_path, page_or_block, see_other, toast
 from sts_app.provisioning import names, queries
 from sts_app.provisioning.forms import SHORTEST_NAME, OnboardingForm, name_in, shape_fault
@@ -23,11 +23,6 @@ from sts_app.provisioning.rules import NameOutcome
 bp = Blueprint("provisioning", __name__)
 
 PAGE = "provisioning/onboarding.html"
-
-
-def _person() -> str:
-    """People are limited one by one, so that an office behind one address is many of them."""
-    return f"user:{current_user.id}" if current_user.is_authenticated else visitor_address()
 
 
 @bp.get("/onboarding")
@@ -47,7 +42,7 @@ def onboarding() -> ResponseReturnValue:
 
 
 @bp.get("/onboarding/check-name")
-@limiter.limit("20 per minute", key_func=_person)
+@limiter.limit("20 per minute", key_func=who_asks)
 @limiter.limit("60 per minute")
 @login_required  # type: ignore[untyped-decorator]  # see above
 def check_name() -> ResponseReturnValue:
@@ -71,7 +66,7 @@ def check_name() -> ResponseReturnValue:
 
 
 @bp.post("/onboarding")
-@limiter.limit("10 per minute", key_func=_person)
+@limiter.limit("10 per minute", key_func=who_asks)
 @limiter.limit("60 per minute")
 @login_required  # type: ignore[untyped-decorator]  # see above
 def onboarding_post() -> ResponseReturnValue:

@@ -111,9 +111,11 @@ def _failed(access: StrategyAccess, facts: Facts) -> str:
 
 
 def _suspended(access: StrategyAccess, standing: Standing) -> str:
-    disputed = any("dispute" in (each.suspended_because or "").lower() for each in access.reasons)
-    if disputed:
+    because = " ".join((each.suspended_because or "").lower() for each in access.reasons)
+    if "dispute" in because:
         said = "Access is paused while a payment dispute is open. It comes back by itself if the payment stands."
+    elif "renewal" in because:
+        said = "Access is paused because a renewal of your subscription was not paid. It comes back once it is paid."
     else:
         said = f"Access is paused. It comes back by itself when the pause is over; to ask why, {WRITE_TO_US}."
     if all(row.state == GrantState.ABSENT for row in access.rows):

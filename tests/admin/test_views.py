@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from sts_app.admin import views
 from sts_app.billing import settling
+from sts_app.catalog.models import Plan
 from sts_app.core.db import db as database
 from sts_app.provisioning.simulated import Fault, misbehave
 from tests.builders import (
@@ -121,6 +122,22 @@ class TestOverview:
         assert "$90.00" in text
         assert "alice@customers.example" in text
         assert "Manual tasks 0" in text
+
+    def test_revenue_is_told_for_each_currency(self, staff, shop, db):
+        euro = Plan(slug="euro", name="Euro", price_cents=123450, currency="eur", covers_all=True)
+        db.session.add(euro)
+        db.session.flush()
+        till = cashier()
+        for email, plan in (("alice@customers.example", lifetime()), ("bob@customers.example", euro)):
+            purchase = open_page(database.session.get_one(*_user(email)), plan)
+            till.pay(purchase.session_id)
+            settling.apply_facts(purchase.id, till.look_up(purchase.session_id))
+        db.session.commit()
+
+        text = BeautifulSoup(staff.get("/admin/").text, "html.parser").get_text(" ", strip=True)
+
+        assert "Revenue after refunds, EUR €1,234.50" in text
+        assert "Revenue after refunds, USD $99.00" in text
 
 
 class TestAccessList:

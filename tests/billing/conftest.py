@@ -9,13 +9,15 @@ import time_machine
 from click.testing import CliRunner, Result
 from flask import Flask
 
-from sts_app import cli
+from sts_app import cli, create_app
 from sts_app.accounts.models import User
 from sts_app.billing.simulated import SimulatedPayments
-from sts_app.catalog.models import Plan
+from sts_app.catalog.models import Mode, Plan
 from sts_app.core.db import db as database
 from sts_app.core.store import Store
+from sts_app.settings import load
 from tests import builders
+from tests.world import ENV
 
 
 @pytest.fixture
@@ -33,6 +35,23 @@ def vendor(db) -> Store:
 @pytest.fixture
 def plan(db) -> Plan:
     return builders.lifetime()
+
+
+@pytest.fixture
+def monthly(plan) -> Plan:
+    """Everything as well, for as long as it is paid for."""
+    made = Plan(
+        slug="monthly",
+        name="Monthly access",
+        price_cents=1900,
+        stripe_price_id="price_monthly",
+        mode=Mode.SUBSCRIPTION,
+        interval="month",
+        covers_all=True,
+    )
+    database.session.add(made)
+    database.session.flush()
+    return made
 
 
 @pytest.fixture
@@ -65,3 +84,15 @@ def sts(app: Flask, db, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
         return result
 
     return sts
+
+
+@pytest.fixture
+def house(servers) -> Iterator[Flask]:
+    """An app on a database of its own, where what one connection commits another one sees. Never beside `db`."""
+    with servers.database(servers.seeded) as url:
+        env = {**ENV, "DATABASE_URL": url, "REDIS_URL": servers.redis_url, "LOG_LEVEL": "WARNING"}
+        app = create_app(load({**env, "DATABASE_POOL_SIZE": "10"}))
+        with app.app_context():
+            yield app
+            database.session.remove()
+            database.engine.dispose()

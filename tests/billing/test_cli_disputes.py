@@ -202,7 +202,7 @@ class TestWithdrawals:
         assert (told["id"], told["name"], told["verdict"]) == (withdrawal.id, "Alice", None)
 
     def test_accepted_the_money_goes_back(self, sts, withdrawal, purchase):
-        result = sts("withdrawals", "accept", withdrawal.id)
+        result = sts("withdrawals", "accept", withdrawal.id, "--yes")
         work("billing")
 
         assert result.exit_code == 0
@@ -210,14 +210,42 @@ class TestWithdrawals:
         assert sts("withdrawals", "list").output == "There is none.\n"
         assert "accepted" in sts("withdrawals", "list", "--all").output
 
+    def test_before_it_is_accepted_it_is_said_what_that_does(self, sts, withdrawal, purchase):
+        result = sts("withdrawals", "accept", withdrawal.id)
+
+        assert result.exit_code == 1
+        assert f"$99.00 of {purchase.ref}" in result.output
+        assert "goes back to alice@customers.example." in result.output
+        assert "the access that it gives ends: NQ Momentum Alpha, " in result.output
+        assert (withdrawal.verdict, purchase.status) == (None, "COMPLETED")
+
+    def test_nobody_is_asked_about_money_that_a_bank_decides(self, sts, withdrawal, purchase, till):
+        till.open_dispute(purchase.session_id)
+        work("billing")
+
+        result = sts("withdrawals", "accept", withdrawal.id)
+
+        assert result.exit_code == 1
+        assert "Error: The payment is disputed" in result.output
+        assert "Go ahead?" not in result.output
+
+    def test_one_of_which_all_went_back_before_is_accepted(self, sts, withdrawal, purchase, till):
+        till.give_back(purchase.session_id)
+        work("billing")
+
+        result = sts("withdrawals", "accept", withdrawal.id, "--yes")
+
+        assert f"All of {purchase.ref} went back before." in result.output
+        assert withdrawal.verdict == "accepted"
+
     def test_refused_with_the_reason_the_customer_reads(self, sts, withdrawal):
-        result = sts("withdrawals", "refuse", withdrawal.id, "--because", "a test")
+        result = sts("withdrawals", "refuse", withdrawal.id, "--reason", "a test")
 
         assert result.exit_code == 0
         assert (withdrawal.verdict, withdrawal.note) == ("refused", "a test")
-        assert sts("withdrawals", "accept", withdrawal.id).exit_code == 1
+        assert sts("withdrawals", "accept", withdrawal.id, "--yes").exit_code == 1
         assert "(cli: a test)" in sts("withdrawals", "list", "--all").output
 
     def test_one_that_is_not_there(self, sts, plan):
         assert sts("withdrawals", "accept", 4711).exit_code == 1
-        assert sts("withdrawals", "refuse", 4711, "--because", "a test").exit_code == 1
+        assert sts("withdrawals", "refuse", 4711, "--reason", "a test").exit_code == 1

@@ -57,6 +57,24 @@ class TestEvents:
         assert sts("events", "list", "--day", "2026-11-20").output == "There is none.\n"
         assert sts("events", "list", "--id", "evt_nobody").output == "There is none.\n"
 
+    @pytest.mark.parametrize(
+        ("given", "sentence"),
+        [
+            (("--purchase", "nope"), "There is no purchase nope."),
+            (("--email", "nobody@customers.example"), "There is no account with the address nobody@customers.example."),
+        ],
+    )
+    def test_what_nobody_knows_is_no_empty_list(self, sts, paid, given, sentence):
+        result = sts("events", "list", *given)
+
+        assert result.exit_code == 1
+        assert sentence in result.output
+
+    def test_a_purchase_is_named_by_its_number_as_well(self, sts, paid):
+        told = json.loads(sts("events", "list", "--purchase", f"purchase:{paid.id}", "--json").output)
+
+        assert {line["purchase"] for line in told} == {paid.ref}
+
     def test_come_page_by_page(self, sts, paid):
         first = sts("events", "list", "--limit", "1")
         last = json.loads(sts("events", "list", "--limit", "1", "--json").output)[-1]["id"]
@@ -85,7 +103,7 @@ class TestEvents:
         assert "Its payload is forgotten" in sts("events", "show", completed().id).output
 
     def test_one_that_is_not_there(self, sts, plan):
-        for words in (("show",), ("replay",), ("ignore", "--because", "a test")):
+        for words in (("show",), ("replay",), ("ignore", "--reason", "a test")):
             assert sts("events", *words, "evt_nobody").exit_code == 1
 
     def test_one_is_handled_again(self, sts, paid):
@@ -97,15 +115,27 @@ class TestEvents:
         shown = sts("events", "show", completed().id).output
         assert "Staff         21 Nov 2026, 12:00 UTC, cli, replayed" in shown
 
+    def test_one_that_told_something_at_first_says_what_came_of_each_time(self, sts, paid):
+        told_news = next(event for event in events() if event.changed)
+        assert "it changed something" in sts("events", "show", told_news.id).output
+        sts("events", "replay", told_news.id)
+        work("billing")
+
+        shown = sts("events", "show", told_news.id).output
+
+        assert "it told nothing new" in shown
+        assert "12:00 UTC, after a time before that changed something" in shown
+        assert "it changed something" not in shown
+
     def test_one_that_is_stuck_is_let_be(self, sts, paid):
         stuck = completed()
         stuck.state = EventState.STUCK
 
-        result = sts("events", "ignore", stuck.id, "--because", "a test")
+        result = sts("events", "ignore", stuck.id, "--reason", "a test")
 
         assert (result.exit_code, stuck.state) == (0, "ignored")
         assert "ignored: a test" in sts("events", "show", stuck.id).output
-        assert sts("events", "ignore", stuck.id, "--because", "a test").exit_code == 1
+        assert sts("events", "ignore", stuck.id, "--reason", "a test").exit_code == 1
 
 
 class TestReplayWebhooks:
@@ -122,7 +152,7 @@ class TestReplayWebhooks:
             f"{stored:>6}  stored, {stored} fetched now\n",
             "     0  handled\n",
             "     0  with an effect\n",
-            f"{stored} wait for the worker.",
+            f"{stored:>6}  waiting for the worker\n",
             "which is not paid here. It is looked up again.",
         ):
             assert words in first.output
@@ -133,6 +163,17 @@ class TestReplayWebhooks:
         ):
             assert words in second.output
         assert unheard.status == "COMPLETED"
+
+    def test_what_is_stored_and_not_handled_is_explained(self, sts, paid):
+        first, second, *rest = (event for event in events() if event.state == EventState.HANDLED)
+        first.state, second.state = EventState.IGNORED, EventState.STUCK
+
+        output = sts("replay-webhooks").output
+
+        assert f"{len(rest):>6}  handled\n" in output
+        assert "     1  ignored: about nothing that was bought here, or let be by staff\n" in output
+        assert "     1  stuck: " in output
+        assert "waiting" not in output
 
     def test_a_dry_run_changes_nothing_and_says_what_a_run_would_change(self, sts, unheard):
         result = sts("replay-webhooks", "--dry-run")

@@ -6,11 +6,12 @@ import json
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 
 from sts_app.audit.models import AuditLog
 from sts_app.billing.models import Purchase, Refund
 from sts_app.core.db import db as database
-from tests.builders import NOON, open_page, work
+from tests.builders import NOON, count, open_page, opened, work
 
 pytestmark = pytest.mark.usefixtures("clock")
 
@@ -59,28 +60,100 @@ class TestPurchases:
         assert (told["ref"], told["status"], told["left_cents"]) == (purchase.ref, "COMPLETED", 9900)
         assert (told["paid_at"], told["refunds"]) == (NOON.isoformat(), [])
 
+    @pytest.mark.parametrize(
+        ("session_id", "intent_id", "invoice_id", "page"),
+        [
+            ("cs_test_1", "pi_1", "in_1", "https://dashboard.stripe.com/test/payments/pi_1"),
+            ("cs_live_1", "pi_1", "in_1", "https://dashboard.stripe.com/payments/pi_1"),
+            ("cs_live_1", None, "in_1", "https://dashboard.stripe.com/invoices/in_1"),
+            (None, "pi_1", "in_1", "https://dashboard.stripe.com/test/payments/pi_1"),
+            ("cs_live_1", None, None, None),
+        ],
+    )
+    def test_tells_where_it_stands_in_stripes_dashboard(
+        self, app, sts, alice, plan, till, monkeypatch, session_id, intent_id, invoice_id, page
+    ):
+        made = opened(alice, plan)
+        made.session_id, made.intent_id, made.invoice_id = session_id, intent_id, invoice_id
+        database.session.flush()
+        key = SecretStr("sk_test_of_nobody")
+        changes = {"payments_vendor": "live", "stripe_secret_key": key}
+        monkeypatch.setitem(app.config, "STS", app.config["STS"].model_copy(update=changes))
+
+        assert json.loads(sts("purchases", "show", made.ref, "--json").output)["at_stripe"] == page
+        assert ("At Stripe" in sts("purchases", "show", made.ref).output) == (page is not None)
+
+    def test_of_a_simulated_payment_the_desk_is_shown(self, sts, purchase):
+        assert "/dev/stripe/\n" in sts("purchases", "show", purchase.ref).output
+
     @pytest.mark.parametrize("name", ["pur_nobody", "4711", "9" * 30])
     def test_one_that_is_not_there(self, sts, plan, name):
         result = sts("purchases", "show", name)
 
-        assert (result.exit_code, result.output) == (1, f"Error: There is no purchase {name}.\n")
+        assert result.exit_code == 1
+        assert f"Error: There is no purchase {name}." in result.output
+
+    def test_are_found_by_the_buyers_address(self, sts, purchase, bob, plan):
+        others = opened(bob, plan)
+
+        mine = sts("purchases", "list", " Alice@customers.example")
+        everybodys = json.loads(sts("purchases", "list", "--json").output)
+
+        assert mine.exit_code == 0
+        assert f"COMPLETED, access stands, $99.00, {purchase.ref}" in mine.output
+        assert others.ref not in mine.output
+        assert [line["ref"] for line in everybodys] == [others.ref, purchase.ref]
+
+    def test_of_an_address_that_nobody_has(self, sts, plan):
+        result = sts("purchases", "list", "nobody@customers.example")
+
+        assert result.exit_code == 1
+        assert "There is no account with the address nobody@customers.example." in result.output
+
+    def test_one_is_called_as_the_record_of_deeds_calls_it(self, sts, purchase):
+        assert purchase.ref in sts("purchases", "show", f"purchase:{purchase.id}").output
 
 
 class TestRefunds:
     def test_all_that_is_left_goes_back(self, sts, purchase):
-        result = sts("refunds", "ask", purchase.ref, *REASON)
+        result = sts("refunds", "ask", purchase.ref, "--yes", *REASON)
         work("billing")
 
-        assert (result.exit_code, result.output) == (
-            0,
-            f"Refund {refund().id} of $99.00 goes out for {purchase.ref}.\n",
-        )
+        assert result.exit_code == 0
+        assert result.output.endswith(f"Refund {refund().id} of $99.00 goes out for {purchase.ref}.\n")
         assert purchase.status == "REFUNDED"
         assert (refund().asked_by, refund().reason) == ("cli", "a test")
 
+    def test_before_money_moves_it_is_said_what_that_does(self, sts, purchase):
+        result = sts("refunds", "ask", purchase.ref, *REASON)
+
+        assert result.exit_code == 1
+        for words in (
+            f"$99.00 of {purchase.ref}, STS Strategies - Lifetime Access, goes back to alice@customers.example.",
+            "the access that it gives ends: NQ Momentum Alpha, ",
+            "Go ahead? [y/N]",
+        ):
+            assert words in result.output
+        assert count(Refund) == 0
+
+    def test_of_a_part_it_is_said_what_stays(self, sts, purchase):
+        output = sts("refunds", "ask", purchase.ref, "--amount", "10", *REASON).output
+
+        assert "$89.00 of it is left then." in output
+        assert f"is decided afterwards, by `sts refunds decide {purchase.id}`." in output
+
+    def test_what_would_be_refused_is_refused_before_anybody_is_asked(self, sts, purchase, till):
+        till.open_dispute(purchase.session_id)
+        work("billing")
+
+        output = sts("refunds", "ask", purchase.ref, *REASON).output
+
+        assert "Error: The payment is disputed" in output
+        assert "Go ahead?" not in output
+
     @pytest.mark.parametrize(("amount", "cents"), [("10", 1000), ("10.5", 1050), ("0.01", 1), ("99.00", 9900)])
     def test_a_part_is_said_as_people_write_it(self, sts, purchase, amount, cents):
-        result = sts("refunds", "ask", purchase.id, "--amount", amount, "--kind", "duplicate", *REASON)
+        result = sts("refunds", "ask", purchase.id, "--amount", amount, "--kind", "duplicate", "--yes", *REASON)
 
         assert result.exit_code == 0
         assert (refund().amount_cents, refund().request["reason"]) == (cents, "duplicate")
@@ -96,14 +169,14 @@ class TestRefunds:
         result = sts("refunds", "ask", purchase.id, "--amount", "100", *REASON)
 
         assert result.exit_code == 1
-        assert "at most $99.00" in result.output
+        assert "$100.00 is more than the $99.00 that is left." in result.output
 
     def test_a_reason_is_needed(self, sts, purchase):
         assert sts("refunds", "ask", purchase.id).exit_code == 2
 
     def test_are_listed_newest_first_page_by_page(self, sts, purchase):
         for amount in ("1", "2", "3"):
-            sts("refunds", "ask", purchase.id, "--amount", amount, *REASON)
+            sts("refunds", "ask", purchase.id, "--amount", amount, "--yes", *REASON)
 
         first = json.loads(sts("refunds", "list", "--limit", "2", "--json").output)
         rest = sts("refunds", "list", "--before", first[-1]["id"]).output

@@ -62,7 +62,9 @@ def deeds(output: str) -> list[str]:
 
 
 def _is_thing(line: str) -> bool:
-    return any(f" {thing} " in line for thing in ("product", "price", "plan", "endpoint")) and line[0].islower()
+    return (
+        any(f" {thing} " in line for thing in ("product", "price", "plan", "endpoint", "portal")) and line[0].islower()
+    )
 
 
 def says(kind: str, about: str) -> list[str]:
@@ -78,10 +80,17 @@ class TestSimulated:
 
         assert (first.exit_code, second.exit_code) == (0, 0)
         assert first.output.count("whsec_for_tests") == 1
-        assert deeds(second.output) == ["found price", "found price", "found endpoint"]
+        assert deeds(second.output) == ["found price", "found price", "found endpoint", "found portal"]
         assert "whsec" not in second.output
         assert till.find_price("lifetime-9900-usd-once").id == plan.stripe_price_id
         assert till.find_price("monthly-1900-usd-month").id == monthly.stripe_price_id
+
+    def test_each_plan_gets_a_product_of_its_own_name_with_its_price(self, sts, till, plan, monthly):
+        sts("stripe-setup")
+
+        told = {(each.name, price.id) for each in till.products() for price in each.prices}
+        assert told == {(plan.name, plan.stripe_price_id), (monthly.name, monthly.stripe_price_id)}
+        assert len(till.products()) == 2
 
     def test_a_price_that_staff_gave_and_that_fits_is_kept(self, sts, till, plan):
         till.stock("price_by_hand", name="Lifetime", amount_cents=9900)
@@ -92,14 +101,14 @@ class TestSimulated:
 
     def test_an_answer_that_was_lost_leaves_one_of_each(self, sts, till, plan):
         outcomes = []
-        for _ in range(6):
+        for _ in range(8):
             misbehave(till.store, Fault.LOSE_ANSWER)
             outcomes.append(sts("stripe-setup").exit_code)
             behave(till.store)
         assert outcomes[0] == 75
 
         assert sts("stripe-setup").exit_code == 0
-        assert [till.count(kind) for kind in ("price", "endpoint")] == [1, 1]
+        assert [till.count(kind) for kind in ("price", "endpoint", "portal-setup")] == [1, 1, 1]
 
     def test_what_was_made_before_the_trouble_is_told(self, sts, till, plan, monkeypatch):
         monkeypatch.setattr(type(till), "endpoints", refuses)
@@ -140,6 +149,7 @@ class TestLive:
         assert deeds(first.output) == [
             *(("made product", "made price", "changed plan") * 2),
             "made endpoint",
+            "made portal",
         ]
         assert fake.things["price"][plan.stripe_price_id]["lookup_key"] == "lifetime-9900-usd-once"
         assert fake.things["price"][monthly.stripe_price_id]["recurring"]["interval"] == "month"
@@ -152,12 +162,12 @@ class TestLive:
         assert "whsec_" in first.output
         assert "whsec_" not in second.output
         assert len(fake.deeds) == made
-        assert deeds(second.output) == ["found price", "found price", "found endpoint"]
+        assert deeds(second.output) == ["found price", "found price", "found endpoint", "found portal"]
 
     def test_a_dry_run_says_what_would_be_done(self, sts, fake, plan):
         result = sts("stripe-setup", "--dry-run")
 
-        assert deeds(result.output) == ["would make", "would make", "would make"]
+        assert deeds(result.output) == ["would make"] * 4
         assert (fake.deeds, plan.stripe_price_id) == ([], None)
 
     def test_for_machines(self, sts, fake, plan):
@@ -168,8 +178,9 @@ class TestLive:
             ("made", "price"),
             ("changed", "plan"),
             ("made", "endpoint"),
+            ("made", "portal"),
         ]
-        assert [bool(line["secret"]) for line in told] == [False, False, False, True]
+        assert [bool(line["secret"]) for line in told] == [False, False, False, True, False]
 
     def test_another_price_of_a_plan_belongs_to_the_same_product(self, sts, fake, plan):
         sts("stripe-setup")
@@ -178,14 +189,15 @@ class TestLive:
 
         result = sts("stripe-setup")
 
-        assert deeds(result.output) == ["found product", "made price", "changed plan", "found endpoint"]
+        assert deeds(result.output) == ["found product", "made price", "changed plan", "found endpoint", "found portal"]
         after = fake.things["price"][plan.stripe_price_id]
         assert (after["unit_amount"], after["product"]) == (12900, before["product"])
 
     def test_an_answer_that_was_lost_leaves_one_of_each(self, sts, fake, plan):
-        before = {kind: len(fake.things[kind]) for kind in ("product", "price", "webhook_endpoint")}
+        kinds = ("product", "price", "webhook_endpoint", "billing_portal.configuration")
+        before = {kind: len(fake.things[kind]) for kind in kinds}
         # The package asks once more by itself; the list of products is read first.
-        for reads in range(6):
+        for reads in range(8):
             fake.fail(stripe_api.Fault.LOST, times=2 + 2 * reads)
             sts("stripe-setup")
             fake.heal()
@@ -219,10 +231,10 @@ class TestLive:
         result = sts("stripe-setup")
         again = sts("stripe-setup")
 
-        assert deeds(result.output)[-2:] == ["made endpoint", "left endpoint"]
+        assert deeds(result.output)[-3:] == ["made endpoint", "left endpoint", "found portal"]
         assert f"{old['id']}" in result.output
         assert "delete it at Stripe" in result.output
-        assert deeds(again.output)[-2:] == ["found endpoint", "left endpoint"]
+        assert deeds(again.output)[-3:] == ["found endpoint", "left endpoint", "found portal"]
         assert len(fake.things["webhook_endpoint"]) == 2
 
     def test_what_was_removed_by_hand_is_made_again_though_stripe_repeats_its_answer(self, sts, fake, plan):
@@ -231,6 +243,28 @@ class TestLive:
 
         assert "made endpoint" in deeds(sts("stripe-setup").output)
         assert len(fake.things["webhook_endpoint"]) == 1
+
+    def test_a_customers_page_that_was_saved_in_the_dashboard_and_fits_is_kept(self, sts, fake, plan):
+        saved = fake.save_portal(invoice_history={}, payment_method_update={}, subscription_cancel={})
+
+        assert f"found        portal   {saved}" in sts("stripe-setup").output
+
+    def test_one_that_does_more_than_the_store_says_gets_another_beside_it(self, sts, fake, plan):
+        features = ("invoice_history", "payment_method_update", "subscription_cancel", "subscription_update")
+        fake.save_portal(**{name: {} for name in features})
+
+        first, second = sts("stripe-setup"), sts("stripe-setup")
+
+        assert (deeds(first.output)[-1], deeds(second.output)[-1]) == ("made portal", "found portal")
+
+    def test_one_of_ours_that_was_changed_is_put_right(self, sts, fake, plan):
+        sts("stripe-setup")
+        [made] = fake.things["billing_portal.configuration"].values()
+        made["features"]["subscription_cancel"]["mode"] = "immediately"
+
+        assert deeds(sts("stripe-setup", "--dry-run").output)[-1] == "would change"
+        assert deeds(sts("stripe-setup").output)[-1] == "changed portal"
+        assert made["features"]["subscription_cancel"]["mode"] == "at_period_end"
 
     def test_without_an_address_there_is_no_endpoint(self, app, sts, fake, plan):
         object.__setattr__(app.config["STS"], "app_url", "")
@@ -257,6 +291,7 @@ class TestDoctor:
         assert says("fine", "Stripe") == [
             "Stripe charges for each plan what its page shows.",
             f"Stripe rings {URL} with every event that the store acts on.",
+            "Stripe lets this account take payments.",
         ]
 
     def test_it_is_not_asked_where_payments_are_simulated(self, sts, plan, till):
@@ -280,6 +315,28 @@ class TestDoctor:
         assert len(says("warning", words)) == 1
         object.__setattr__(app.config["STS"], "app_env", AppEnv.PRODUCTION)
         assert len(says("fault", words)) == 1
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"active": False}, "Stripe has no page for customers to see invoices and end subscriptions"),
+            ({"features": {}}, "lets customers do something else than the store says: run `sts stripe-setup`."),
+        ],
+    )
+    def test_a_customers_page_that_is_not_as_it_should_be(self, app, set_up, changes, words):
+        [portal] = set_up.things["billing_portal.configuration"].values()
+        portal.update(changes)
+
+        assert len(says("warning", words)) == 1
+        object.__setattr__(app.config["STS"], "app_env", AppEnv.PRODUCTION)
+        assert len(says("fault", words)) == 1
+
+    def test_an_account_that_stripe_has_not_activated(self, app, set_up):
+        set_up.me["charges_enabled"] = False
+
+        assert len(says("warning", "does not let this account take payments")) == 1
+        object.__setattr__(app.config["STS"], "app_env", AppEnv.PRODUCTION)
+        assert len(says("fault", "does not let this account take payments")) == 1
 
     def test_an_endpoint_that_tells_of_everything_will_do(self, set_up):
         [endpoint] = set_up.things["webhook_endpoint"].values()

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from jobs import billing as job
-from sts_app.billing import comparing, comparing_payments, services
+from sts_app.billing import comparing, comparing_payments, ledger, services
 from sts_app.billing.comparing import Report
 from sts_app.billing.gateway import ChargedFacts, Refused, SignedEvent, TryLater
 from sts_app.billing.models import Comparison, Purchase, WebhookEvent
@@ -345,6 +345,62 @@ class TestPayments:
         report = compare(till)
 
         assert (report.findings, report.suspicions) == ((), ())
+
+    def test_a_refund_whose_event_was_let_be_is_looked_up_and_so_booked(self, purchase, till, clock):
+        paid(till, purchase)
+        misbehave(till.store, Fault.DROP)
+        till.give_back(purchase.session_id, 4000)
+        behave(till.store)
+
+        report = compare(till)
+        for event in events():
+            if event.state == "received":
+                in_a_transaction(lambda event=event: ledger.ignore(str(event.id), because="a mistake", actor="cli"))
+        work("billing")
+
+        told = f"{purchase.ref}, of which $40.00 went back at Stripe and $0.00 here."
+        assert [sentence.partition(" for ")[2] for sentence in report.suspicions] == [told]
+        assert (purchase.status, purchase.refunded_cents) == ("PARTIALLY_REFUNDED", 4000)
+        clock.shift(DAY)
+        assert compare(till).findings == compare(till).suspicions == ()
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"refunded": 4000}, "of which $40.00 went back at Stripe and $0.00 here."),
+            ({"withheld": 9900}, "of which $99.00 were taken by banks at Stripe and $0.00 here."),
+        ],
+    )
+    def test_money_that_is_away_there_and_not_here_is_a_finding_when_it_stays_so(
+        self, purchase, till, clock, changes, words
+    ):
+        paid(till, purchase)
+        gateway = shows(till, charged(purchase, **changes))
+        compare(gateway)
+        work("billing")
+        clock.shift(DAY)
+
+        assert [sentence.partition(", ")[2] for sentence in compare(gateway).findings] == [words]
+
+    @pytest.mark.parametrize("status", ["needs_response", "lost", "won", "warning_needs_response"])
+    def test_a_disputed_purchase_adds_up(self, purchase, till, status):
+        paid(till, purchase)
+        dispute_id = till.open_dispute(purchase.session_id, amount_cents=4000)
+        till.move_dispute(dispute_id, status, anyway=True)
+        work("billing")
+
+        report = compare(till)
+
+        assert (report.findings, report.suspicions) == ((), ())
+
+    def test_money_that_is_away_here_and_not_there_is_one_as_well(self, purchase, till):
+        paid(till, purchase)
+        till.give_back(purchase.session_id, 4000)
+        work("billing")
+
+        [sentence] = compare(shows(till, charged(purchase))).suspicions
+
+        assert sentence.endswith("of which $0.00 went back at Stripe and $40.00 here.")
 
     def test_a_subscription_and_its_renewals_add_up(self, alice, plan, till, clock):
         monthly = Plan(

@@ -4,57 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
-from flask import Flask
 
-from sts_app import create_app
 from sts_app.billing import comparing, services
 from sts_app.billing.gateway import SignedEvent
 from sts_app.billing.models import Comparison, WebhookEvent
 from sts_app.core import clock
 from sts_app.core.db import db as database
 from sts_app.core.db import transaction
-from sts_app.settings import load
-from tests.world import ENV
-
-
-@pytest.fixture
-def house(servers) -> Iterator[Flask]:
-    """An app on a database of its own, where what one connection commits another one sees."""
-    with servers.database(servers.seeded) as url:
-        env = {**ENV, "DATABASE_URL": url, "REDIS_URL": servers.redis_url, "LOG_LEVEL": "WARNING"}
-        app = create_app(load({**env, "DATABASE_POOL_SIZE": "10"}))
-        with app.app_context():
-            yield app
-            database.session.remove()
-            database.engine.dispose()
-
-
-class Beside(threading.Thread):
-    """Somebody else's work, in a thread and on connections of its own."""
-
-    def __init__(self, house: Flask, deed: Callable[[], Any]) -> None:
-        super().__init__(daemon=True)
-        self.house, self.deed = house, deed
-        self.result: Any = None
-        self.start()
-
-    def run(self) -> None:
-        with self.house.app_context():
-            try:
-                self.result = self.deed()
-            except Exception as error:
-                self.result = error
-
-    def ends(self) -> Any:
-        self.join(30)
-        assert not self.is_alive()
-        return self.result
+from tests.billing.beside import Beside
 
 
 class Stripe:

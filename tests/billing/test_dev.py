@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from bs4 import BeautifulSoup
@@ -53,6 +55,8 @@ def house(payments: SimulatedPayments) -> Flask:
     app.extensions["sts_payments"] = payments
     # The frame links to rooms that are not in this house.
     app.url_build_error_handlers.append(lambda error, endpoint, values: f"/elsewhere/{endpoint}")
+    # Nor are their filters, of which macros that no page here uses make use.
+    app.add_template_filter(str, "with_whole_dates")
     app.jinja_env.globals["current_user"] = SimpleNamespace(is_authenticated=False)
     return app
 
@@ -67,7 +71,7 @@ def session_id(payments: SimulatedPayments) -> str:
     return opened(payments, "one")
 
 
-def opened(payments: SimulatedPayments, key: str, mode: Mode = "payment") -> str:
+def opened(payments: SimulatedPayments, key: str, mode: Mode = "payment", **changes: Any) -> str:
     alice = CustomerRequest("per_7", "alice@customers.example", "Alice")
     request = CheckoutRequest(
         purchase_ref="pur_17",
@@ -82,7 +86,7 @@ def opened(payments: SimulatedPayments, key: str, mode: Mode = "payment") -> str
         expires_at=datetime.now(UTC) + timedelta(hours=1),
         mode=mode,
     )
-    return payments.open_checkout(request, key=key).session_id
+    return payments.open_checkout(replace(request, **changes), key=key).session_id
 
 
 def subscribed(payments: SimulatedPayments) -> str:
@@ -90,6 +94,12 @@ def subscribed(payments: SimulatedPayments) -> str:
     found = payments.pay(opened(payments, "monthly", "subscription")).subscription_id
     assert found is not None
     return found
+
+
+def lines_of(page: BeautifulSoup, section: str) -> list[list[str]]:
+    """The cells of each row of the table in a section."""
+    rows = page.select(f"section[aria-labelledby={section}] tbody tr")
+    return [[cell.text.strip() for cell in row.select("th, td")] for row in rows]
 
 
 def press(client: FlaskClient, page: str, path: str, **fields: str | list[str]):
@@ -340,6 +350,14 @@ class TestRecovery:
         assert "This checkout is still open" in answer.text
         assert refused.status_code == 409
 
+    def test_a_page_that_has_expired_is_not_open_until_some_time(self, client, payments, session_id):
+        page = f"/dev/stripe/checkout/{session_id}"
+        assert "Open until" in client.get(page).text
+
+        payments.expire(session_id)
+
+        assert "Open until" not in client.get(page).text
+
 
 class TestPapers:
     def test_a_receipt_and_an_invoice_are_where_the_facts_say(self, client, payments, session_id):
@@ -352,6 +370,29 @@ class TestPapers:
             assert "$99.00" in page.text
             assert "Lifetime &lt;access&gt;" in page.text
             assert page.headers["Cache-Control"] == "no-store"
+            back = BeautifulSoup(page.text, "html.parser").select_one("main a.button")
+            assert (back.text, back["href"]) == ("Back to the store", "/elsewhere/pages.dashboard")
+
+    def test_the_open_invoice_of_a_renewal_is_paid_on_its_page(self, client, payments):
+        subscription_id = subscribed(payments)
+        page = f"/dev/stripe/invoices/{payments.renew(subscription_id, False)}"
+
+        paid = press(client, page, f"{page}/payment")
+        again = client.post(f"{page}/payment", data={"csrf_token": token(client)})
+
+        assert (paid.status_code, paid.location, again.location) == (303, page, page)
+        assert payments.look_up_subscription(subscription_id).status == "active"
+        assert payments.books().charged == 2 * 1900
+        assert f"{page}/payment" not in client.get(page).text
+
+    def test_an_invoice_of_a_subscription_that_ended_is_not_paid_any_more(self, client, payments):
+        subscription_id = subscribed(payments)
+        page = f"/dev/stripe/invoices/{payments.renew(subscription_id, False)}"
+        payments.end_now(subscription_id)
+
+        assert f"{page}/payment" not in client.get(page).text
+        client.post(f"{page}/payment", data={"csrf_token": token(client)})
+        assert payments.books().charged == 1900
 
     def test_there_is_none_of_what_was_not_paid(self, client, payments, session_id):
         payments.decline(session_id)
@@ -392,6 +433,26 @@ class TestPortal:
 
         assert payments.look_up_subscription(subscription.facts.id).ends_at is None
 
+    def test_it_leads_to_the_open_invoice(self, client, payments, way):
+        [subscription] = payments.subscriptions()
+        invoice_id = payments.renew(subscription.facts.id, False)
+
+        page = BeautifulSoup(client.get(way).text, "html.parser")
+
+        assert page.find("a", string="Pay the open invoice")["href"] == f"/dev/stripe/invoices/{invoice_id}"
+
+    def test_another_card_is_what_the_next_try_is_made_with(self, client, payments, way):
+        [subscription] = payments.subscriptions()
+        payments.renew(subscription.facts.id, False)
+
+        answer = press(client, way, f"{way}/card")
+        assert (answer.status_code, answer.location) == (303, way)
+        assert "Another card was given" in client.get(way).text
+        press(client, "/dev/stripe/", "/dev/stripe/keep-time")
+
+        assert payments.look_up_subscription(subscription.facts.id).status == "active"
+        assert "Another card was given" not in client.get(way).text
+
     @pytest.mark.parametrize("when", ["", "reached", "yesterday"])
     def test_another_word_ends_nothing(self, client, payments, way, when):
         [subscription] = payments.subscriptions()
@@ -420,9 +481,52 @@ class TestDesk:
 
         page = BeautifulSoup(client.get("/dev/stripe/").text, "html.parser")
 
-        books = [cell.text.strip() for cell in page.select("section[aria-labelledby=books] dd")]
-        assert books == ["$99.00", "$9.00", "$0.00", "$90.00"]
-        assert client.get("/dev/stripe/state.json").json["books"]["left"] == 9000
+        assert lines_of(page, "books") == [["USD", "$99.00", "$9.00", "$0.00", "$90.00"]]
+        assert client.get("/dev/stripe/state.json").json["books"]["usd"]["left"] == 9000
+
+    def test_each_currency_has_a_line_of_its_own_in_the_books(self, client, payments, session_id):
+        payments.pay(session_id)
+        payments.pay(opened(payments, "euro", currency="eur", amount_cents=123450))
+
+        page = BeautifulSoup(client.get("/dev/stripe/").text, "html.parser")
+
+        assert [line[:2] for line in lines_of(page, "books")] == [["EUR", "€1,234.50"], ["USD", "$99.00"]]
+
+    def test_the_newest_checkouts_come_first_and_older_ones_on_pages_of_their_own(self, client, payments):
+        ids = [opened(payments, str(number)) for number in range(12)]
+
+        first = client.get("/dev/stripe/").text
+        older = BeautifulSoup(first, "html.parser").select_one("nav[aria-label='Pages of checkouts'] a[rel=next]")
+        second = client.get(older["href"]).text
+
+        assert [f"c-{each}" in first for each in ids] == [False] * 2 + [True] * 10
+        assert [f"c-{each}" in second for each in ids] == [True] * 2 + [False] * 10
+        newer = BeautifulSoup(second, "html.parser").select_one("nav[aria-label='Pages of checkouts'] a")
+        assert (newer["rel"], newer["href"]) == (["prev"], "/dev/stripe/")
+
+    @pytest.mark.parametrize("by", ["bob@", "BOB", "pur_18"])
+    def test_the_lists_are_searched(self, client, payments, session_id, by):
+        bobs = opened(payments, "two", customer_email="bob@customers.example", purchase_ref="pur_18")
+
+        page = client.get("/dev/stripe/", query_string={"q": by}).text
+
+        assert f"c-{bobs}" in page
+        assert f"c-{session_id}" not in page
+
+    def test_what_matches_nothing_says_so(self, client, payments, session_id):
+        page = BeautifulSoup(client.get("/dev/stripe/?q=nobody").text, "html.parser")
+
+        assert page.text.count("Nothing matches") == 4
+        assert page.select_one("main input[type=search]")["value"] == "nobody"
+
+    def test_an_act_leads_back_to_what_was_looked_at(self, client, payments, session_id):
+        answer = client.post(
+            f"/dev/stripe/sessions/{session_id}/expire",
+            data={"csrf_token": token(client)},
+            headers={"Referer": "http://localhost/dev/stripe/?q=alice&checkouts=cs_1&else=x"},
+        )
+
+        assert answer.location == "/dev/stripe/?q=alice&checkouts=cs_1"
 
     def test_a_refund_is_moved_on(self, client, payments, session_id):
         payments.pay(session_id)

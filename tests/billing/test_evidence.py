@@ -9,15 +9,19 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from sts_app.accounts.models import UserSession
+from sts_app.audit.models import AuditLog
 from sts_app.billing import evidence, inbox
-from sts_app.billing.evidence_pdf import as_pdf
-from sts_app.billing.gateway import Refused
+from sts_app.billing.evidence import Standing
+from sts_app.billing.gateway import EvidenceRequest, Refused
 from sts_app.billing.models import Dispute
 from sts_app.billing.simulated import Fault, behave, misbehave
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.core.errors import AlreadyDone, NotThere
-from tests.builders import in_a_transaction, kinds, open_page, work
+from sts_app.ops import services as operations
+from tests.accounts.test_sign_in import ask, link
+from tests.builders import count, in_a_transaction, kinds, open_page, work
 
 pytestmark = pytest.mark.usefixtures("clock")
 SAM = "user:1"
@@ -87,18 +91,23 @@ class TestThePack:
     def test_it_holds_no_secret(self, disputed):
         assert "sign_in" not in {each["kind"] for each in evidence.gather(disputed.id)["letters"]}
 
-    def test_a_clerk_can_read_it(self, disputed):
-        content = as_pdf(evidence.gather(disputed.id))
+    def test_sign_ins_are_in_it_long_after_their_sessions_are_gone(self, client, bought_by_alice, clock):
+        ask(client)
+        assert client.get(link()).location == "/dashboard"
+        signed_in_at = time_source.now()
+        clock.shift(timedelta(days=45))
+        in_a_transaction(operations.tidy)
+        assert count(UserSession) == 0
 
-        assert content.startswith(b"%PDF-")
-        assert len(content) < 1_000_000
+        pack = evidence.gather(bought_by_alice("needs_response").id)
 
-    def test_the_same_pack_is_the_same_file(self, disputed, clock):
-        pack = evidence.gather(disputed.id)
-        before = as_pdf(pack)
-        clock.shift(timedelta(days=1))
+        assert pack["sign_ins"] == [signed_in_at.isoformat()]
 
-        assert as_pdf(pack) == before
+    def test_another_persons_sign_ins_are_not(self, client, bob, disputed):
+        ask(client, bob.email)
+        client.get(link())
+
+        assert evidence.gather(disputed.id)["sign_ins"] == []
 
     def test_of_an_unknown_dispute_there_is_none(self, db):
         with pytest.raises(NotThere):
@@ -213,3 +222,57 @@ class TestHandingIn:
         work("billing")
 
         assert (dispute.status, submissions(till, dispute)) == ("under_review", 2)
+
+
+class TestAnsweredAtStripeMeanwhile:
+    """The bank reads one answer: what staff gave in Stripe's own dashboard is not written over."""
+
+    def answer_by_hand(self, till, dispute: Dispute) -> None:
+        till.submit_evidence(
+            EvidenceRequest(dispute.external_id, "none", {"uncategorized_text": "By hand."}, {}), key="by hand"
+        )
+
+    def test_nothing_is_sent_and_the_row_says_why(self, disputed, till):
+        submit(disputed)
+        self.answer_by_hand(till, disputed)
+
+        work("billing")
+
+        assert till.look_up_dispute(disputed.external_id).evidence_ref == "none"
+        assert (submissions(till, disputed), disputed.submissions, disputed.status) == (1, 1, "under_review")
+        assert (disputed.next_attempt_at, disputed.evidence_ref) == (None, None)
+        assert disputed.last_reason == "the bank was answered at Stripe meanwhile, and reads one answer"
+        assert "billing.evidence_not_sent" in database.session.scalars(sa.select(AuditLog.action)).all()
+
+    def test_what_was_gathered_is_not_shown_as_what_was_sent(self, disputed, till, clock):
+        submit(disputed)
+        self.answer_by_hand(till, disputed)
+        work("billing")
+        clock.shift(timedelta(minutes=1))
+
+        assert evidence.standing_of(disputed) is Standing.HANDED_IN
+        assert evidence.pack_of(disputed.id)["gathered_at"] == time_source.now().isoformat()
+
+    def test_what_the_bank_has_decided_is_not_answered(self, disputed, till):
+        submit(disputed)
+        till.move_dispute(disputed.external_id, "lost")
+        claimed = in_a_transaction(evidence.claim)
+
+        claimed.call(till)
+        in_a_transaction(claimed.settle)
+
+        assert (submissions(till, disputed), disputed.status) == (0, "lost")
+        assert disputed.last_reason == "the bank does not wait for an answer any more"
+
+    def test_a_bank_that_waits_again_may_be_answered_by_hand_once_more(self, bought_by_alice, till):
+        dispute = bought_by_alice("warning_needs_response")
+        submit(dispute)
+        self.answer_by_hand(till, dispute)
+        till.move_dispute(dispute.external_id, "needs_response")
+        work("billing")
+        assert submissions(till, dispute) == 1
+
+        submit(dispute)
+        work("billing")
+
+        assert (submissions(till, dispute), dispute.status, dispute.last_reason) == (2, "under_review", None)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from sts_app.billing import inbox, services, settling
+from sts_app.billing import inbox, queries, services, settling
 from sts_app.billing.gateway import Refused, TryLater
 from sts_app.billing.models import Purchase, WebhookEvent
 from sts_app.billing.rules import PurchaseStatus
@@ -530,6 +530,29 @@ class TestTwoPayments:
         [letter] = [letter for letter in letters() if letter.kind == "admin_paid_twice"]
         assert purchase.ref in letter.text
         assert second.ref in letter.text
+
+    def test_a_reference_that_is_paid_twice_beside_an_older_purchase_keeps_every_refund(
+        self, alice, plan, till, purchase
+    ):
+        till.expire(purchase.session_id)
+        work("billing")
+        another = open_page(alice, plan)
+        till.expire(another.session_id)
+        work("billing")
+        till.pay(till.recover(purchase.session_id))
+        till.pay(till.recover(another.session_id))
+        wanted, _ = services.checkout_request(another)
+        last = till.open_checkout(wanted, key="recovered").session_id
+        till.pay(last)
+        work("billing")
+
+        till.give_back(last)
+        work("billing")
+
+        assert [event.last_reason for event in events() if event.state == "stuck"] == []
+        books = till.books()
+        assert queries.sums() == queries.Books(books.charged, books.refunded, books.withheld)
+        assert books.refunded == 9900
 
 
 class TestBrokenHandling:

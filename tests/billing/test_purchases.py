@@ -6,10 +6,12 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+import structlog
 from bs4 import BeautifulSoup
 from flask.testing import FlaskClient
 
 from sts_app.billing import customers, withdrawals
+from sts_app.billing.gateway import Refused
 from sts_app.billing.models import Purchase, Refund, Withdrawal
 from sts_app.billing.simulated import Fault, misbehave
 from sts_app.core.db import db as database
@@ -113,8 +115,34 @@ class TestPapers:
         assert again["href"] == f"/purchases/{bought.ref}/receipt"
         assert "does not answer at this moment" in answer.text
 
+    def test_what_stripe_does_not_know_is_logged_by_the_number_of_the_purchase(self, buyer, bought, till, monkeypatch):
+        def refuse(session_id: str) -> None:
+            raise Refused("look_up: resource_missing")
+
+        monkeypatch.setattr(till, "look_up", refuse)
+
+        with structlog.testing.capture_logs() as lines:
+            buyer.get(f"/purchases/{bought.ref}/receipt")
+
+        [line] = [line for line in lines if line["event"] == "billing.no_papers"]
+        assert (line["purchase_id"], "session_id" in line) == (bought.id, False)
+
 
 class TestHavingASecondPaymentBack:
+    @pytest.mark.parametrize(("status", "offered"), [("needs_response", False), ("lost", False), ("won", True)])
+    def test_is_on_offer_as_long_as_the_first_gives_access(self, client, alice, twice, till, status, offered):
+        first, second = twice
+        dispute = till.open_dispute(first.session_id)
+        if status != "needs_response":
+            till.move_dispute(dispute, status)
+        work()
+        enter(client, alice)
+
+        assert ("have-back" in client.get("/dashboard").text) == offered
+        assert client.post(f"/purchases/{second.ref}/have-back").status_code == (303 if offered else 404)
+        work()
+        assert second.status == ("REFUNDED" if offered else "COMPLETED")
+
     def test_goes_back_and_the_first_stands(self, client, alice, twice, till):
         first, second = twice
         enter(client, alice)
@@ -135,6 +163,18 @@ class TestHavingASecondPaymentBack:
 
         assert "All of this purchase was given back, or is on its way." in answer.text
         assert count(Refund) == 1
+
+    def test_it_is_asked_for_on_a_page_that_says_what_goes_back(self, client, alice, twice):
+        enter(client, alice)
+        page = BeautifulSoup(client.get(f"/purchases/{twice[1].ref}/have-back").text, "html.parser").main
+
+        assert page.form["action"] == f"/purchases/{twice[1].ref}/have-back"
+        assert "$99.00" in page.form.button.text
+
+    def test_the_first_is_not_asked_for(self, client, alice, twice):
+        enter(client, alice)
+
+        assert client.get(f"/purchases/{twice[0].ref}/have-back").location == "/dashboard"
 
     def test_the_only_payment_is_not_on_offer(self, buyer, bought):
         assert buyer.post(f"/purchases/{bought.ref}/have-back").status_code == 404
@@ -239,12 +279,29 @@ class TestWithdrawing:
 
         assert said in text_of(buyer.get(f"/purchases/{bought.ref}/withdraw"))
 
+    def test_a_refused_one_has_a_next_step(self, buyer, bought):
+        buyer.post(f"/purchases/{bought.ref}/withdraw", data={"name": "Alice"})
+        made = database.session.scalars(sa.select(Withdrawal.id)).one()
+        in_a_transaction(lambda: withdrawals.refuse(made, because="It came too late.", actor="user:1"))
+
+        page = BeautifulSoup(buyer.get(f"/purchases/{bought.ref}/withdraw").text, "html.parser").main
+        assert page.find("a", href=f"/dashboard/support/new?purchase={bought.ref}")
+
+    def test_what_went_back_already_is_not_withdrawn_again(self, buyer, bought, till):
+        till.give_back(bought.session_id, 2000)
+        work()
+
+        assert "Left of it, and goes back $79.00" in text_of(buyer.get(f"/purchases/{bought.ref}/withdraw"))
+
 
 def _name(method: str) -> dict[str, object]:
     return {"data": {"name": "Somebody"}} if method == "post" else {}
 
 
 class TestThePortal:
+    def test_loaded_again_it_is_the_dashboard(self, buyer):
+        assert buyer.get("/billing/portal").location == "/dashboard"
+
     def test_leads_to_stripes_page_of_this_customer(self, buyer, alice, till):
         answer = buyer.post("/billing/portal")
 
@@ -275,6 +332,23 @@ class TestThePortal:
 
         assert answer.status_code == 503
         assert BeautifulSoup(answer.text, "html.parser").find("form", action="/billing/portal")
+
+    def test_a_page_that_stripe_refuses_is_not_to_be_tried_again_but_asked_for_by_letter(
+        self, buyer, till, monkeypatch
+    ):
+        def refuse(customer_id: str, *, return_url: str) -> str:
+            raise Refused("open_portal: invalid_request_error")
+
+        monkeypatch.setattr(till, "open_portal", refuse)
+
+        answer = buyer.post("/billing/portal")
+
+        page = BeautifulSoup(answer.text, "html.parser").main
+        assert answer.status_code == 502
+        assert "Your page at Stripe does not open" in page.h1.text
+        assert "write to the address our letters come from" in page.text
+        assert not page.find("form")
+        assert page.find("a", string="Your dashboard")
 
     def test_a_remembered_browser_signs_in_again_first(self, remembered):
         assert remembered.post("/billing/portal").location.startswith("/sign-in")

@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from sts_app.audit.models import AuditLog
-from sts_app.billing import inbox, queries, refunds, settling
+from sts_app.billing import covered, inbox, queries, refunds, settling
 from sts_app.billing.gateway import Refused, TryLater
 from sts_app.billing.models import Purchase, Refund
 from sts_app.billing.simulated import Fault, behave, misbehave
@@ -91,9 +91,16 @@ class TestAsking:
         with pytest.raises(FixInput, match="reason"):
             ask(bought, reason="  ")
 
-    @pytest.mark.parametrize("cents", [0, -1, 9901])
-    def test_an_amount_out_of_what_is_left_is_refused(self, bought, cents):
-        with pytest.raises(FixInput, match=r"99\.00"):
+    @pytest.mark.parametrize(
+        ("cents", "words"),
+        [
+            (0, "more than nothing"),
+            (-1, "more than nothing"),
+            (9901, r"\$99\.01 is more than the \$99\.00 that is left"),
+        ],
+    )
+    def test_an_amount_out_of_what_is_left_is_refused(self, bought, cents, words):
+        with pytest.raises(FixInput, match=words):
             ask(bought, cents)
 
     def test_what_is_intended_is_not_left_any_more(self, bought):
@@ -349,7 +356,7 @@ class TestDisputes:
         till.open_dispute(bought.session_id)
         work()
 
-        assert queries.owns(alice.id, plan.id)
+        assert covered.owns(alice.id, plan)
 
     def test_each_letter_comes_once(self, bought, till):
         till.open_dispute(bought.session_id)
@@ -366,9 +373,9 @@ class TestADeploy:
     def test_what_older_code_completed_is_reckoned_by_the_sweep(self, bought, plan, alice):
         bought.access = "none"
         database.session.commit()
-        assert not queries.owns(alice.id, plan.id)
+        assert not covered.owns(alice.id, plan)
 
         for purchase_id in settling.left_behind():
             in_a_transaction(partial(settling.reckon, purchase_id))
 
-        assert (bought.access, queries.owns(alice.id, plan.id), settling.left_behind()) == ("stands", True, [])
+        assert (bought.access, covered.owns(alice.id, plan), settling.left_behind()) == ("stands", True, [])

@@ -11,6 +11,7 @@ from jobs import ops as ops_job
 from sts_app.billing import reminders
 from sts_app.billing.models import Purchase
 from sts_app.catalog.models import Mode, Plan
+from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
 from sts_app.provisioning import control
 from sts_app.provisioning.rules import Switch
@@ -67,6 +68,25 @@ def test_after_three_days_nobody_is_written_to(left, clock):
     clock.shift(timedelta(days=3))
 
     assert sweep() == []
+
+
+def test_the_sweep_reads_what_expired_lately_and_not_all_that_ever_did(db):
+    """It comes by every minute, and most checkouts are never paid."""
+    sent: list[tuple[str, object]] = []
+
+    def note(connection, cursor, statement, parameters, context, many) -> None:
+        sent.append((f"EXPLAIN {statement}", parameters))
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    reminders.due(time_source.now())
+    sa.event.remove(database.engine, "before_cursor_execute", note)
+    database.session.execute(sa.text("SET LOCAL enable_seqscan = off"))
+
+    asked = next(each for each in sent if "FROM purchase" in each[0])
+    plan = database.session.connection().exec_driver_sql(*asked).scalars().all()
+
+    scan = next(number for number, line in enumerate(plan) if "Bitmap Index Scan on ix_purchase_expired" in line)
+    assert "Index Cond: ((closed_at >" in plan[scan + 1]
 
 
 def test_who_did_not_say_so_is_not_written_to(alice, plan, till, clock):

@@ -21,7 +21,7 @@ def world() -> SimulatedWorld:
     return SimulatedWorld()
 
 
-def with_shelf(*offers: OnShelf) -> SimulatedPayments:
+def with_shelf(offers: list[OnShelf]) -> SimulatedPayments:
     return SimulatedPayments(
         MemoryStore(),
         webhook_secrets=("whsec_shelf",),
@@ -35,7 +35,7 @@ def with_shelf(*offers: OnShelf) -> SimulatedPayments:
 class TestPrices:
     def test_what_the_plans_name_exists(self):
         payments = with_shelf(
-            OnShelf("price_life", "Lifetime", 9900), OnShelf("price_month", "Monthly", 1900, "usd", "month")
+            [OnShelf("price_life", "Lifetime", 9900), OnShelf("price_month", "Monthly", 1900, "usd", "month")]
         )
 
         told = [
@@ -45,6 +45,37 @@ class TestPrices:
         ]
 
         assert told == [("Lifetime", "price_life", 9900, ""), ("Monthly", "price_month", 1900, "month")]
+
+    def test_a_plan_that_was_set_up_here_stands_in_the_list_once(self):
+        """Its product was made, so that the shelf has nothing to add."""
+        shelf: list[OnShelf] = []
+        payments = with_shelf(shelf)
+        product_id = payments.create_product(name="Yearly", description="", key="product-1")
+        made = payments.create_price(
+            product_id=product_id,
+            amount_cents=9900,
+            currency="usd",
+            interval="year",
+            lookup_key="yearly",
+            key="price-1",
+        )
+
+        shelf.append(OnShelf(made.id, "Yearly", 9900, "usd", "year"))
+
+        assert [(each.id, [price.id for price in each.prices]) for each in payments.products()] == [
+            (product_id, [made.id])
+        ]
+
+    def test_a_product_of_the_shelf_stays_when_it_gets_another_price(self):
+        shelf = [OnShelf("price_old", "Lifetime", 9900)]
+        payments = with_shelf(shelf)
+        asked = {"product_id": "prod_price_old", "currency": "usd", "interval": "", "lookup_key": "lifetime"}
+
+        made = payments.create_price(amount_cents=4900, key="price-1", **asked)
+        shelf[:] = [OnShelf(made.id, "Lifetime", 4900)]
+
+        [product] = payments.products()
+        assert (product.id, [price.id for price in product.prices]) == ("prod_price_old", [made.id])
 
     def test_a_changed_price_is_told_and_shown_and_refuses_pages_of_the_old_one(self, world):
         customer_id = world.payments.create_customer(ALICE, key="customer-7")
@@ -85,6 +116,17 @@ class TestPrices:
         assert world.payments.endpoints() == [changed]
         with pytest.raises(Refused):
             world.payments.update_endpoint("we_unknown", types=types)
+
+    def test_a_customers_page_is_set_up_once(self, world):
+        addresses = {"terms_url": "https://sts.example/terms", "privacy_url": "https://sts.example/privacy"}
+
+        made = world.payments.create_portal(key="portal-1", **addresses)
+
+        assert world.payments.create_portal(key="portal-1", **addresses) == made
+        assert world.payments.portals() == [world.payments.update_portal(made.id)] == [made]
+        assert (made.is_ours, made.fits, world.payments.takes_payments()) == (True, True, True)
+        with pytest.raises(Refused):
+            world.payments.update_portal("bpc_unknown")
 
 
 class TestCustomers:
@@ -178,3 +220,10 @@ def test_in_the_store_it_sells_what_the_plans_name(db, till, plan, price_id):
 
     assert product.name == plan.name
     assert [(price.id, price.amount_cents) for price in product.prices] == [(price_id or PLACEHOLDER_PRICE, 9900)]
+
+
+def test_a_plan_that_names_no_price_is_not_sold_there_in_place_of_the_seeded_one(db, till, plan, monthly):
+    monthly.stripe_price_id = None
+    db.session.flush()
+
+    assert [(each.name, len(each.prices)) for each in till.products()] == [(plan.name, 1)]

@@ -8,7 +8,7 @@ import pytest
 import time_machine
 
 from sts_app.billing.gateway import NoSuchCustomer, Origin, Refused
-from sts_app.billing.simulated_months import month_after
+from sts_app.billing.simulated_months import period_after
 from tests.contracts.payment_simulated import SimulatedWorld
 from tests.contracts.payment_worlds import ALICE, MONTHLY, REF, a_paid_page, a_subscription, an_open_page
 
@@ -26,7 +26,7 @@ def monthly(world) -> str:
 
 
 @pytest.mark.parametrize(
-    ("start", "months", "end"),
+    ("start", "count", "end"),
     [
         ("2027-01-31T10:00", 1, "2027-02-28T10:00"),
         ("2027-01-31T10:00", 2, "2027-03-31T10:00"),
@@ -35,10 +35,61 @@ def monthly(world) -> str:
         ("2026-11-21T00:00", 14, "2028-01-21T00:00"),
     ],
 )
-def test_a_month_ends_on_the_same_day_or_the_last_one(start, months, end):
+def test_a_month_ends_on_the_same_day_or_the_last_one(start, count, end):
     begun, ends = (datetime.fromisoformat(each).replace(tzinfo=UTC).timestamp() for each in (start, end))
 
-    assert month_after(int(begun), months) == ends
+    assert period_after(int(begun), "month", count) == ends
+
+
+@pytest.mark.parametrize(
+    ("start", "count", "end"),
+    [("2026-11-21T10:00", 1, "2027-11-21T10:00"), ("2028-02-29T10:00", 1, "2029-02-28T10:00")],
+)
+def test_a_year_ends_a_year_later(start, count, end):
+    begun, ends = (datetime.fromisoformat(each).replace(tzinfo=UTC).timestamp() for each in (start, end))
+
+    assert period_after(int(begun), "year", count) == ends
+
+
+def test_a_subscription_runs_for_the_interval_of_its_price(world):
+    world.payments.stock("price_yearly", name="Yearly access", amount_cents=9900, interval="year")
+    asked = MONTHLY | {"price_id": "price_yearly", "amount_cents": 9900}
+    session_id = a_paid_page(world, **asked)
+    subscription_id = world.payments.look_up(session_id).subscription_id
+
+    begun = world.payments.look_up_subscription(subscription_id)
+    world.payments.renew(subscription_id)
+    renewed = world.payments.look_up_subscription(subscription_id)
+
+    assert begun.period_end == after_years(begun.started_at, 1)
+    assert renewed.period_end == after_years(begun.started_at, 2)
+    assert world.payments.subscription(subscription_id).interval == "year"
+    assert world.payments.checkout(session_id).interval == "year"
+
+
+def after_years(moment: datetime, years: int) -> datetime:
+    return datetime.fromtimestamp(period_after(int(moment.timestamp()), "year", years), UTC)
+
+
+def test_an_open_invoice_is_not_tried_again_without_another_card(world, monthly):
+    world.payments.renew(monthly, succeeded=False)
+
+    world.payments.keep_time()
+    assert world.payments.look_up_subscription(monthly).status == "past_due"
+    world.payments.use_another_card(world.payments.look_up_subscription(monthly).customer_id)
+    world.payments.keep_time()
+
+    assert world.payments.look_up_subscription(monthly).status == "active"
+
+
+def test_a_card_that_failed_again_is_no_new_one(world, monthly):
+    invoice_id = world.payments.renew(monthly, succeeded=False)
+    world.payments.use_another_card(world.payments.look_up_subscription(monthly).customer_id)
+    world.payments.pay_invoice(invoice_id, succeeded=False)
+
+    world.payments.keep_time()
+
+    assert world.payments.look_up_subscription(monthly).status == "past_due"
 
 
 def test_a_subscription_that_begins_is_told_in_stripes_order():

@@ -7,12 +7,13 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from sts_app.billing import queries, refunds, services
+from sts_app.billing import inbox, queries, refunds, services, subscriptions
 from sts_app.billing.models import Purchase, Subscription
+from sts_app.billing.simulated import Fault, misbehave
 from sts_app.catalog.models import Mode, Plan
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
-from tests.builders import events, holders, in_a_transaction, kinds, look_over, open_page, work
+from tests.builders import event, events, holders, in_a_transaction, kinds, letters, look_over, open_page, signed, work
 
 pytestmark = pytest.mark.usefixtures("clock")
 SAM = "user:1"
@@ -60,6 +61,11 @@ def renew(till, clock, *, succeeded: bool = True) -> str:
     return invoice
 
 
+def unheard(till) -> None:
+    """From here on no event comes."""
+    misbehave(till.store, Fault.DROP)
+
+
 def adds_up(till) -> bool:
     ours, theirs = queries.sums(), till.books()
     return (ours.received, ours.refunded, ours.withheld) == (theirs.charged, theirs.refunded, theirs.withheld)
@@ -73,6 +79,12 @@ class TestRenewals:
     def test_the_first_payment_gives_access(self, first, till):
         assert (subscription().status, subscription().state, first.status) == ("active", "running", "COMPLETED")
         assert adds_up(till)
+
+    def test_the_first_letter_says_that_it_renews_for_how_much_and_how_to_end_it(self, first):
+        [letter] = letters("purchase_confirmation")
+
+        assert "it renews by itself and $19.00 are charged every month, until you end it." in letter.text
+        assert "You can end it at any time on your dashboard, under Manage the subscription." in letter.text
 
     def test_each_is_a_purchase_of_its_own_and_counted_once(self, first, till, clock):
         for _ in range(3):
@@ -116,6 +128,53 @@ class TestRenewals:
         assert [each.status for each in purchases()] == ["REFUNDED", "COMPLETED"]
         assert (subscription().state, len(holders()), adds_up(till)) == ("running", 6, True)
 
+    def test_a_refund_of_an_earlier_one_that_is_heard_of_first_ends_nothing(self, first, till, clock):
+        unheard(till)
+        clock.shift(timedelta(days=30))
+        till.renew(subscription().external_id)
+        till.give_back(first.session_id)
+
+        [back] = [each for each in till.events() if each.type == "charge.refunded"]
+        till.redeliver(back.id)
+        work()
+
+        assert [each.status for each in purchases()] == ["REFUNDED", "COMPLETED"]
+        assert (subscription().status, subscription().state, len(holders())) == ("active", "running", 6)
+        assert "subscription_ended" not in kinds()
+
+    def test_a_refund_by_staff_of_an_earlier_one_ends_nothing_when_the_later_one_is_unheard_of(
+        self, first, till, clock
+    ):
+        unheard(till)
+        clock.shift(timedelta(days=30))
+        till.renew(subscription().external_id)
+
+        in_a_transaction(lambda: refunds.ask(first.id, reason="a test", actor=SAM))
+        work()
+
+        assert [each.status for each in purchases()] == ["REFUNDED", "COMPLETED"]
+        assert (subscription().status, subscription().state, len(holders())) == ("active", "running", 6)
+        assert "subscription_ended" not in kinds()
+
+    def test_a_look_that_began_before_a_renewal_does_not_end_it_for_a_refund(self, app, first, till, clock):
+        clock.shift(timedelta(days=1))
+        unheard(till)
+        database.session.commit()
+        looking = in_a_transaction(subscriptions.claim)
+        looking.call(till)
+        till.renew(subscription().external_id)
+        till.give_back(first.session_id)
+        [back] = [each for each in till.events() if each.type == "charge.refunded"]
+        till.redeliver(back.id)
+        handling = in_a_transaction(inbox.claim_next)
+        handling.call(till)
+        in_a_transaction(looking.settle)
+        in_a_transaction(handling.settle)
+
+        work()
+
+        assert (subscription().status, subscription().state) == ("active", "running")
+
     def test_a_dispute_of_one_suspends_access(self, first, till, clock):
         renew(till, clock)
         dispute = till.open_dispute(purchases()[1].intent_id)
@@ -127,6 +186,16 @@ class TestRenewals:
 
         assert (subscription().state, len(holders())) == ("running", 6)
         assert (adds_up(till), stuck()) == (True, [])
+
+    def test_a_draft_that_was_deleted_is_a_harmless_repeat(self, first, client):
+        about = {"object": "invoice", "id": "in_deleted", "subscription": subscription().external_id}
+
+        client.post("/api/webhooks/stripe", **signed(event("invoice.deleted", about)))
+        work("billing")
+
+        [deleted] = [each for each in events() if each.type == "invoice.deleted"]
+        assert (deleted.state, deleted.last_reason, deleted.refusals) == ("handled", "repeat", 0)
+        assert "admin_event_stuck" not in kinds()
 
 
 class TestNotPaid:

@@ -24,7 +24,7 @@ from sts_app.provisioning.gateway import TryLater as TVTryLater
 from sts_app.provisioning.models import TradingViewName
 from sts_app.provisioning.rules import Switch
 from sts_app.provisioning.simulated import calls
-from tests.builders import by_hand, count, customer_of, enter, mallory, open_page, opened, through, work
+from tests.builders import by_hand, count, customer_of, enter, mallory, open_page, opened, press, through, work
 
 pytestmark = pytest.mark.usefixtures("clock")
 TV = simulated_tradingview.Fault
@@ -81,7 +81,7 @@ class TestOnTheWay:
         alice.texts_version = "2020-01-01"
         database.session.commit()
 
-        assert buyer.post("/checkout").location == "/onboarding?next=/checkout"
+        assert press(buyer).location == "/onboarding?next=/checkout"
 
     @pytest.mark.parametrize("method", ["get", "post"])
     def test_an_owner_is_told_so_and_not_charged(self, buyer, alice, plan, till, method):
@@ -115,7 +115,7 @@ class TestOnTheWay:
 
 class TestPressing:
     def test_the_button_leads_to_the_payment_page(self, buyer, till):
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         [purchase] = purchases()
         assert answer.status_code == 303
@@ -123,46 +123,46 @@ class TestPressing:
         assert till.look_up(purchase.session_id).purchase_ref == purchase.ref
 
     def test_a_second_click_finds_the_same_page(self, buyer, till):
-        first, second = buyer.post("/checkout"), buyer.post("/checkout")
+        first, second = press(buyer), press(buyer)
 
         assert second.location == first.location
         assert len(purchases()) == len(till.checkouts()) == 1
 
     def test_a_script_is_sent_there_by_a_header(self, buyer):
-        answer = buyer.post("/checkout", headers={"HX-Request": "true"})
+        answer = press(buyer, headers={"HX-Request": "true"})
 
         assert answer.status_code == 204
         assert answer.headers["HX-Redirect"] == purchases()[0].checkout_url
 
     def test_without_the_forms_token_nothing_happens(self, buyer):
-        answer = buyer.post("/checkout", csrf=False)
+        answer = press(buyer, csrf=False)
 
         assert answer.status_code == 400
         assert purchases() == []
 
     def test_the_purchase_is_looked_after_from_now_on(self, buyer):
-        buyer.post("/checkout")
+        press(buyer)
 
         assert purchases()[0].next_look_up_at == time_source.now() + timedelta(minutes=1)
 
 
 class TestTheName:
     def test_it_is_asked_for_before_the_money_moves_and_once_a_day(self, buyer, alice, vendor, clock):
-        assert buyer.post("/checkout").status_code == 303
+        assert press(buyer).status_code == 303
         clock.shift(timedelta(hours=23, minutes=59))
-        buyer.post("/checkout")
+        press(buyer)
         assert calls(vendor) == {"find_name": 1}
 
         clock.shift(timedelta(minutes=1))
         enter(buyer, alice)
-        buyer.post("/checkout")
+        press(buyer)
 
         assert calls(vendor) == {"find_name": 2}
 
     def test_one_that_tradingview_does_not_know_is_a_400_with_a_way_to_correct_it(self, buyer, alice, vendor):
         simulated_tradingview.misbehave(vendor, TV.UNKNOWN)
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert answer.status_code == 400
         page = BeautifulSoup(answer.text, "html.parser").main
@@ -172,18 +172,18 @@ class TestTheName:
 
     def test_corrected_the_purchase_goes_on(self, buyer, alice, vendor):
         simulated_tradingview.misbehave(vendor, TV.UNKNOWN)
-        buyer.post("/checkout")
+        press(buyer)
         simulated_tradingview.behave(vendor)
 
         form = {"name": "Alice", "tradingview_name": "Anna2", "terms": "y", "disclaimer": "y", "next": "/checkout"}
         assert buyer.post("/onboarding", data=form).location == "/checkout"
 
-        assert buyer.post("/checkout").location == purchases()[0].checkout_url
+        assert press(buyer).location == purchases()[0].checkout_url
 
     def test_a_name_that_could_not_be_checked_before_is_checked_now(self, buyer, alice):
         unverify(alice)
 
-        assert buyer.post("/checkout").status_code == 303
+        assert press(buyer).status_code == 303
         assert database.session.scalars(sa.select(TradingViewName)).one().verified_at == time_source.now()
 
     @pytest.mark.parametrize("is_verified", [True, False])
@@ -195,7 +195,7 @@ class TestTheName:
         limited = TVTryLater("find_name: 429", trouble=Trouble.RATE_LIMIT, after=timedelta(seconds=41.2))
         through(monkeypatch, Troubled(limited))
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "42")
         assert "Nothing was charged" in answer.text
@@ -206,7 +206,7 @@ class TestTheName:
         unverify(alice)
         through(monkeypatch, Troubled(TVTryLater("find_name", trouble=trouble)))
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
         assert "could not be checked. Nothing was charged" in " ".join(answer.text.split())
@@ -220,19 +220,19 @@ class TestTheName:
         database.session.execute(sa.update(TradingViewName).values(verified_at=long_ago))
         through(monkeypatch, Troubled(TVTryLater("find_name", trouble=trouble)))
 
-        assert buyer.post("/checkout").status_code == 303
+        assert press(buyer).status_code == 303
 
     def test_a_dead_session_keeps_an_unverified_name_waiting(self, buyer, alice, vendor):
         unverify(alice)
         simulated_tradingview.misbehave(vendor, TV.DEAD_SESSION)
 
-        assert buyer.post("/checkout").status_code == 503
+        assert press(buyer).status_code == 503
 
     def test_manual_mode_takes_a_name_nobody_can_check_as_unverified(self, buyer, alice, monkeypatch):
         unverify(alice)
         by_hand(monkeypatch)
 
-        assert buyer.post("/checkout").status_code == 303
+        assert press(buyer).status_code == 303
         assert database.session.scalars(sa.select(TradingViewName)).one().verified_at is None
 
 
@@ -265,20 +265,20 @@ class TestSalesPaused:
         control.set_switch(Switch.DISABLED, actor="user:1", because="test")
         database.session.commit()
 
-        assert buyer.post("/checkout").location == "/dashboard"
+        assert press(buyer).location == "/dashboard"
 
     def test_an_incident_alone_stops_nobody(self, buyer, vendor):
         control.refuse_session("401", credential_id=None)
         database.session.commit()
 
-        assert buyer.post("/checkout").status_code == 303
+        assert press(buyer).status_code == 303
 
 
 class TestStripeIsAway:
     def test_nobody_is_charged_who_could_not_be_made_known(self, buyer, till):
         misbehave(till.store, Fault.API_DOWN)
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
         assert "Nothing was charged" in answer.text
@@ -288,19 +288,20 @@ class TestStripeIsAway:
         customer_of(alice)
         misbehave(till.store, Fault.API_DOWN)
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "60")
         assert "Nothing was charged" in answer.text
+        assert "Try again" in answer.text
         [purchase] = purchases()
         assert (purchase.status, purchase.session_id, purchase.checkout_url) == ("PENDING", None, None)
 
     def test_the_next_click_opens_the_page_of_the_same_purchase(self, buyer, till):
         misbehave(till.store, Fault.API_DOWN)
-        buyer.post("/checkout")
+        press(buyer)
         behave(till.store)
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         [purchase] = purchases()
         assert answer.location == purchase.checkout_url
@@ -316,10 +317,10 @@ class TestStripeIsAway:
 
         monkeypatch.setattr(till, "open_checkout", crash)
         with pytest.raises(RuntimeError):
-            buyer.post("/checkout")
+            press(buyer)
         monkeypatch.setattr(till, "open_checkout", honest)
 
-        buyer.post("/checkout")
+        press(buyer)
 
         assert len(till.checkouts()) == 1
 
@@ -332,7 +333,7 @@ class TestStripeIsAway:
 
         monkeypatch.setattr(till, "open_checkout", refuse)
 
-        answers = [buyer.post("/checkout") for _ in range(2)]
+        answers = [press(buyer) for _ in range(2)]
 
         assert {answer.status_code for answer in answers} == {503}
         [purchase] = purchases()
@@ -351,7 +352,7 @@ class TestStripeIsAway:
         monkeypatch.setattr(till, "open_checkout", fail)
 
         for _ in range(2):
-            assert buyer.post("/checkout").status_code == 503
+            assert press(buyer).status_code == 503
 
         assert asked == keys
 
@@ -367,21 +368,45 @@ class TestStripeIsAway:
 
         monkeypatch.setattr(till, "open_checkout", check)
         plan.stripe_price_id = "price_wrong"
-        buyer.post("/checkout")
+        press(buyer)
         plan.stripe_price_id = "price_right"
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert answer.status_code == 303
         assert asked == ["price_wrong", "price_right"]
 
 
+class TestFromTheReleaseBefore:
+    """A deploy finds pages that code older than this has opened, and a rollback those of newer code."""
+
+    def test_a_purchase_that_it_opened_without_a_customer_gets_a_page_anew(self, buyer, till):
+        press(buyer)
+        [old] = purchases()
+        stored = dict(old.checkout_request)
+        del stored["customer_id"], stored["mode"]
+        old.checkout_request = stored
+
+        answer = press(buyer)
+
+        old, new = purchases()
+        assert (old.status, new.status, answer.location) == ("EXPIRED", "PENDING", new.checkout_url)
+        assert till.look_up(old.session_id).session == "expired"
+
+    def test_what_a_newer_release_stored_is_passed_over(self, buyer):
+        press(buyer)
+        [purchase] = purchases()
+        purchase.checkout_request = purchase.checkout_request | {"tax_id": "unheard of"}
+
+        assert press(buyer).location == purchase.checkout_url
+
+
 class TestNewPrice:
     def test_the_old_page_is_closed_and_the_price_shown_is_the_price_charged(self, buyer, plan, till):
-        buyer.post("/checkout")
+        press(buyer)
         plan.price_cents = 4900
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         first, second = purchases()
         assert till.look_up(first.session_id).session == "expired"
@@ -390,12 +415,12 @@ class TestNewPrice:
         assert till.look_up(second.session_id).amount_total == 4900
 
     def test_a_page_that_was_paid_meanwhile_is_the_one_that_counts(self, buyer, plan, till):
-        buyer.post("/checkout")
+        press(buyer)
         misbehave(till.store, Fault.DROP)
         till.pay(purchases()[0].session_id)
         plan.price_cents = 4900
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert answer.status_code == 409
         assert [purchase.status for purchase in purchases()] == ["COMPLETED"]
@@ -404,11 +429,11 @@ class TestNewPrice:
         def unknown(session_id):
             raise Refused("resource_missing")
 
-        buyer.post("/checkout")
+        press(buyer)
         plan.price_cents = 4900
         monkeypatch.setattr(till, "look_up", unknown)
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert answer.status_code == 303
         assert [purchase.status for purchase in purchases()] == ["EXPIRED", "PENDING"]
@@ -419,7 +444,7 @@ class TestPlaceholders:
         real = app.config["STS"].model_copy(update={"provisioning_mode": "unofficial-api"})
         monkeypatch.setitem(app.config, "STS", real)
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert answer.status_code == 503
         assert "not selling at this moment" in answer.text
@@ -432,13 +457,13 @@ class TestOldPage:
     @pytest.fixture
     def old(self, buyer, alice, till, clock) -> Purchase:
         misbehave(till.store, Fault.DROP)
-        buyer.post("/checkout")
+        press(buyer)
         clock.shift(services.CHECKOUT_LASTS)
         enter(buyer, alice)
         return purchases()[0]
 
     def test_one_that_nobody_paid_is_closed_and_a_new_one_opened(self, buyer, old):
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         first, second = purchases()
         assert (first.status, second.status) == ("EXPIRED", "PENDING")
@@ -449,7 +474,7 @@ class TestOldPage:
         till.pay(old.session_id)
         clock.shift(timedelta(minutes=1))
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         assert answer.status_code == 409
         assert "nothing was charged" in answer.text
@@ -458,17 +483,17 @@ class TestOldPage:
     def test_while_stripe_is_away_nothing_is_opened(self, buyer, till, old):
         misbehave(till.store, Fault.API_DOWN)
 
-        assert buyer.post("/checkout").status_code == 503
+        assert press(buyer).status_code == 503
         assert [purchase.status for purchase in purchases()] == ["PENDING"]
 
     def test_one_that_was_never_opened_is_asked_for_with_a_new_date(self, buyer, alice, till, clock):
         misbehave(till.store, Fault.API_DOWN)
-        buyer.post("/checkout")
+        press(buyer)
         behave(till.store)
         clock.shift(services.CHECKOUT_LASTS)
         enter(buyer, alice)
 
-        answer = buyer.post("/checkout")
+        answer = press(buyer)
 
         [purchase] = purchases()
         assert answer.location == purchase.checkout_url
@@ -478,7 +503,7 @@ class TestOldPage:
 class TestComingBack:
     def test_the_dashboard_finds_a_payment_that_nobody_told_us_of(self, buyer, till):
         misbehave(till.store, Fault.DROP)
-        buyer.post("/checkout")
+        press(buyer)
         [purchase] = purchases()
         till.pay(purchase.session_id)
 
@@ -499,7 +524,7 @@ class TestComingBack:
         assert purchases()[0].next_look_up_at == due
 
     def test_coming_back_fulfils_nothing_by_itself(self, buyer, till):
-        buyer.post("/checkout")
+        press(buyer)
         [purchase] = purchases()
 
         buyer.get("/dashboard", query_string={"success": "true", "session_id": purchase.session_id})

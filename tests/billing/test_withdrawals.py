@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from sts_app.audit.models import AuditLog
-from sts_app.billing import refunds, withdrawals
+from sts_app.billing import account, refunds, withdrawals
 from sts_app.billing.models import Purchase, Refund, Subscription, Withdrawal
 from sts_app.catalog.models import Mode, Plan
 from sts_app.core import clock as time_source
@@ -57,6 +57,25 @@ class TestDeclaring:
         assert declared.created_at == time_source.now()
         assert deeds() == ["billing.withdrawal_declared"]
 
+    def test_is_not_open_to_who_has_the_money_back_from_the_bank(self, alice, bought, till):
+        dispute = till.open_dispute(bought.session_id)
+        work("billing")
+        assert withdrawals.is_open_to(bought)
+        till.move_dispute(dispute, "lost")
+        work("billing")
+
+        assert not withdrawals.is_open_to(bought)
+        assert not any(shown.withdraw_until for shown in account.purchases_of(alice.id, time_source.now()))
+        assert account.withdrawable(alice.id) == []
+        with pytest.raises(withdrawals.NothingToWithdraw):
+            declare(alice, bought)
+
+    def test_is_open_to_who_has_a_part_back(self, bought, till):
+        till.give_back(bought.session_id, 9899)
+        work("billing")
+
+        assert withdrawals.is_open_to(bought)
+
     def test_is_confirmed_by_a_letter_that_says_what_and_when(self, alice, bought, declared):
         [letter] = letters("withdrawal_received")
 
@@ -69,6 +88,7 @@ class TestDeclaring:
         [letter] = letters("admin_withdrawal")
 
         assert f"sts withdrawals accept {declared.id}" in letter.text
+        assert f'sts withdrawals refuse {declared.id} --reason "WHY"' in letter.text
 
     def test_changes_neither_money_nor_access(self, bought, declared):
         work()

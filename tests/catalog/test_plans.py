@@ -10,6 +10,7 @@ from sts_app.catalog import queries, services
 from sts_app.catalog.models import Mode, Plan, PlanStrategy, StrategyStatus
 from sts_app.catalog.services import PlanExists, WouldEndAccess
 from sts_app.core.errors import FixInput, NotThere
+from sts_app.settings import PLACEHOLDER_PRICE
 from tests.builders import count, lifetime, strategy
 
 SAM = "user:1"
@@ -25,7 +26,9 @@ def all_of_them(db) -> Plan:
 @pytest.fixture
 def pair(all_of_them) -> Plan:
     """A plan with two strategies, not on sale yet."""
-    return services.create_plan("pair", name="Pair", price_cents=1900, strategies=LISTED, actor=SAM)
+    return services.create_plan(
+        "pair", name="Pair", price_cents=1900, strategies=LISTED, stripe_price_id="price_pair", actor=SAM
+    )
 
 
 @pytest.fixture
@@ -199,9 +202,18 @@ class TestSale:
 
         assert not plan.active
 
-    @pytest.mark.parametrize("price", [None, "price_simulated_lifetime"])
-    def test_a_plan_without_a_price_is_not_sold_where_payments_are_live(self, pair, live, price):
-        pair.stripe_price_id = price
+    def test_a_plan_without_a_price_is_not_sold(self, db, pair):
+        pair.stripe_price_id = None
+        db.session.flush()
+
+        with pytest.raises(FixInput, match="`sts stripe-setup` gives it one"):
+            services.put_on_sale(pair, actor=SAM)
+
+        assert not pair.active
+
+    def test_the_price_of_the_simulator_is_none_where_payments_are_live(self, db, pair, live):
+        pair.stripe_price_id = PLACEHOLDER_PRICE
+        db.session.flush()
 
         with pytest.raises(FixInput, match="no price at Stripe"):
             services.put_on_sale(pair, actor=SAM)

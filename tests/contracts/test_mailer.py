@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import requests
 import resend
 import structlog
 from pydantic import SecretStr
 
 from sts_app.core.store import MemoryStore
-from sts_app.emails.gateway import Letter, Mailer, MailerError, Refused, TryLater
+from sts_app.emails.gateway import (
+    BadSignature,
+    Happened,
+    Letter,
+    LetterEvent,
+    Mailer,
+    MailerError,
+    Refused,
+    TryLater,
+)
 from sts_app.emails.live import ResendMailer
 from sts_app.emails.simulated import Fault, SimulatedMailer, delivered, misbehave
+from sts_app.emails.simulated_post import signed_headers
 from tests.fakes import resend_api
 
 LETTER = Letter(
@@ -25,8 +39,10 @@ LETTER = Letter(
     text="Hello Alice, this is the body.",
     html="<p>Hello Alice, this is the body.</p>",
     kind="access_granted",
+    reply_to="help@sts.test",
 )
 KEY = "grant-cycle:34:2"
+SECRET = "whsec_" + base64.b64encode(b"of a contract test alone").decode()
 
 
 @dataclass
@@ -38,6 +54,7 @@ class Provider:
     fail: Callable[[], None]
     refuse: Callable[[], None]
     lose_answer: Callable[[], None]
+    bounce: Callable[[], None]
 
 
 @pytest.fixture
@@ -50,7 +67,11 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[resend_api.ResendApi]:
 
 @pytest.fixture
 def resend_mailer(api: resend_api.ResendApi) -> ResendMailer:
-    return ResendMailer(SecretStr(resend_api.API_KEY), api_base=api.base, timeout=1)
+    return ResendMailer(SecretStr(resend_api.API_KEY), webhook_secrets=(SECRET,), api_base=api.base, timeout=1)
+
+
+def nobody_listens(*_: Any, **__: Any) -> Any:
+    raise requests.ConnectionError("nobody listens in this test")
 
 
 @pytest.fixture(params=["simulated", "resend"])
@@ -58,21 +79,26 @@ def provider(request: pytest.FixtureRequest) -> Provider:
     if request.param == "simulated":
         store = MemoryStore()
         return Provider(
-            mailer=SimulatedMailer(store),
-            arrived=lambda: [Letter(d.sender, d.to, d.subject, d.text, d.html, d.kind) for d in delivered(store)],
+            mailer=(mailer := SimulatedMailer(store, webhook_secrets=(SECRET,), post=nobody_listens)),
+            arrived=lambda: [
+                Letter(d.sender, d.to, d.subject, d.text, d.html, d.kind, d.reply_to) for d in delivered(store)
+            ],
             fail=lambda: misbehave(store, Fault.FAIL),
             refuse=lambda: misbehave(store, Fault.REFUSE),
             lose_answer=lambda: misbehave(store, Fault.LOSE_ANSWER),
+            bounce=lambda: next(mailer.tell(each.id, Happened.BOUNCED) for each in delivered(store)),
         )
     api: resend_api.ResendApi = request.getfixturevalue("api")
     return Provider(
         mailer=request.getfixturevalue("resend_mailer"),
         arrived=lambda: [
-            Letter(b["from"], b["to"][0], b["subject"], b["text"], b["html"], b["tags"][0]["value"]) for b in api.sent
+            Letter(b["from"], b["to"][0], b["subject"], b["text"], b["html"], b["tags"][0]["value"], b.get("reply_to"))
+            for b in api.delivered
         ],
         fail=lambda: api.reply(500, "internal_server_error", "Something broke"),
         refuse=lambda: api.reply(422, "validation_error", "No"),
         lose_answer=api.lose_answer,
+        bounce=lambda: api.suppress(LETTER.to),
     )
 
 
@@ -136,6 +162,36 @@ class TestMailer:
         assert not lost.value.answered
         assert len(provider.arrived()) == 1
 
+    def test_an_address_that_bounced_gets_no_more_until_that_is_lifted(self, provider: Provider) -> None:
+        provider.mailer.send(LETTER, "first")
+        provider.bounce()
+        assert provider.mailer.send(LETTER, "kept back"), "it is taken all the same"
+        assert len(provider.arrived()) == 1
+
+        provider.mailer.lift(LETTER.to.upper())
+        provider.mailer.send(LETTER, "after")
+
+        assert len(provider.arrived()) == 2
+
+    def test_to_lift_what_is_not_kept_back_is_quiet(self, provider: Provider) -> None:
+        provider.mailer.lift("nobody@customers.test")
+
+        assert provider.mailer.send(LETTER, KEY)
+
+    def test_an_event_is_read_once_it_is_proved(self, provider: Provider) -> None:
+        body = json.dumps(
+            {"type": "email.delivered", "created_at": "2026-11-21T12:00:00Z", "data": {"email_id": "re_1"}}
+        )
+        headers = signed_headers("msg_1", body, SECRET)
+
+        event = provider.mailer.read_event(body.encode(), headers)
+
+        assert event == LetterEvent("msg_1", "re_1", Happened.DELIVERED, datetime(2026, 11, 21, 12, tzinfo=UTC))
+        with pytest.raises(BadSignature):
+            provider.mailer.read_event(body.encode() + b" ", headers)
+        with pytest.raises(BadSignature):
+            provider.mailer.read_event(body.encode(), {})
+
 
 class TestResend:
     def test_the_request_carries_key_sender_and_kind(
@@ -149,6 +205,25 @@ class TestResend:
         assert body["from"] == LETTER.sender
         assert body["tags"] == [{"name": "kind", "value": "access_granted"}]
         assert body["headers"] == {"Auto-Submitted": "auto-generated"}
+        assert body["reply_to"] == "help@sts.test"
+
+    def test_a_letter_without_an_address_for_answers_names_none(
+        self, api: resend_api.ResendApi, resend_mailer: ResendMailer
+    ) -> None:
+        resend_mailer.send(replace(LETTER, reply_to=None), KEY)
+
+        assert "reply_to" not in api.sent[0]
+
+    @pytest.mark.parametrize(("status", "name"), [(401, "restricted_api_key"), (500, "internal_server_error")])
+    def test_what_cannot_be_lifted_says_so_and_names_nobody(
+        self, api: resend_api.ResendApi, resend_mailer: ResendMailer, status: int, name: str
+    ) -> None:
+        api.reply(status, name, f"No: {LETTER.to}")
+
+        with pytest.raises(MailerError) as trouble:
+            resend_mailer.lift(LETTER.to)
+
+        assert str(trouble.value) == f"{status} {name}"
 
     @pytest.mark.parametrize("name", ["rate_limit_exceeded", "daily_quota_exceeded", "monthly_quota_exceeded"])
     def test_a_rate_limit_says_how_long(

@@ -81,6 +81,7 @@ class TestCustomers:
 
     def test_the_portal_is_a_page_of_the_customer(self, payment_world: World) -> None:
         customer_id = payment_world.payments.create_customer(ALICE, key="customer-7")
+        payment_world.save_portal()
 
         url = payment_world.payments.open_portal(customer_id, return_url="https://sts.example/dashboard")
 
@@ -349,6 +350,7 @@ def test_the_shapes_are_those_of_the_installed_package(name: str, request: pytes
     world.renew(monthly)
     world.reach_the_end(monthly)
     resources: dict[str, Any] = {
+        "account": stripe.Account,
         "charge": stripe.Charge,
         "checkout.session": stripe.checkout.Session,
         "customer": stripe.Customer,

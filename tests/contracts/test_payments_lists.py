@@ -10,7 +10,7 @@ from itertools import islice
 import pytest
 import time_machine
 
-from tests.contracts.payment_worlds import MONTHLY, REF, World, a_paid_page, a_subscription, an_open_page
+from tests.contracts.payment_worlds import MONTHLY, REF, World, a_paid_page, a_subscription, an_open_page, intent_of
 
 LONG = timedelta(minutes=5)
 
@@ -117,6 +117,42 @@ class TestPayments:
         assert {one.currency for one in charged} == {"usd"}
         once = {one.intent_id: one.purchase_ref for one in charged if one.amount == 9900}
         assert once == {payment_world.payments.look_up(session_id).intent_id: REF for session_id in paid}
+
+    def test_each_shows_what_went_back_of_it_and_what_banks_have_taken(self, payment_world: World) -> None:
+        whole, part, pending, failed = (a_paid_page(payment_world, key=f"refund-{number}") for number in range(4))
+        payment_world.refund(whole)
+        payment_world.refund(part, 1500)
+        payment_world.refund(part, 2500)
+        payment_world.refund(pending, 900, "pending")
+        payment_world.set_refund(payment_world.refund(failed), "failed")
+        asked, disputed, lost, won = (a_paid_page(payment_world, key=f"dispute-{number}") for number in range(4))
+        payment_world.open_dispute(asked, "warning_needs_response")
+        payment_world.open_dispute(disputed)
+        payment_world.move_dispute(payment_world.open_dispute(lost, amount=4000), "lost")
+        payment_world.move_dispute(payment_world.open_dispute(won), "won")
+        subscription_id = a_subscription(payment_world, key="monthly")
+        renewal = payment_world.payments.look_up_invoice(payment_world.renew(subscription_id)).intent_id
+        payment_world.refund(renewal, 100)
+        now = datetime.now(UTC)
+
+        away = {
+            one.intent_id: (one.refunded, one.withheld)
+            for one in payment_world.payments.payments_between(now - LONG, now + LONG)
+        }
+
+        assert [away[intent_of(payment_world, each)] for each in (whole, part, pending, failed)] == [
+            (9900, 0),
+            (4000, 0),
+            (900, 0),
+            (0, 0),
+        ]
+        assert [away[intent_of(payment_world, each)] for each in (asked, disputed, lost, won)] == [
+            (0, 0),
+            (0, 9900),
+            (0, 4000),
+            (0, 0),
+        ]
+        assert away[renewal] == (100, 0)
 
     def test_another_time_had_other_payments(self, payment_world: World) -> None:
         a_paid_page(payment_world)

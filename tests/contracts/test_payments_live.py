@@ -66,7 +66,7 @@ class TestWhatIsSent:
         assert params["line_items"] == [{"price": "price_lifetime", "quantity": "1"}]
         assert params["client_reference_id"] == REF
         assert params["metadata"] == {"purchase_ref": REF}
-        assert params["payment_intent_data"] == {"metadata": {"purchase_ref": REF}}
+        assert params["payment_intent_data"] == {"metadata": {"purchase_ref": REF}, "receipt_email": ALICE.email}
         assert params["customer"] == customer_id
         assert "customer_email" not in params
         assert params["success_url"] == request.success_url
@@ -159,7 +159,8 @@ class TestPages:
         shown = live_world.payments.look_up_subscription(subscription_id).invoices
         assert [invoice.id for invoice in shown[1:]] == invoices
         around = (now - timedelta(minutes=5), now + timedelta(minutes=5))
-        assert [one.intent_id for one in live_world.payments.payments_between(*around)][-1] == first
+        charged = [*live_world.payments.payments_between(*around)]
+        assert (charged[-1].intent_id, charged[-1].refunded) == (first, 500)
         assert len([*live_world.payments.events_between(*around)]) == live_world.count("event")
         assert len(live_world.payments.products()[0].prices) == 2
         stranger = live_world.payments.find_customer(ALICE)

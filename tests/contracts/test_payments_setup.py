@@ -6,14 +6,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import stripe
 from pydantic import SecretStr
 from stripe import params as sdk
+from stripe.params import billing_portal as portal
 from stripe.params.checkout import SessionCreateParams
 
 from sts_app.billing import live
-from sts_app.billing.gateway import PriceFacts, Refused, TryLater
+from sts_app.billing.gateway import NoSuchCustomer, PortalFacts, PriceFacts, Refused, TryLater
 from sts_app.billing.live_setup import StripeSetup
-from tests.contracts.payment_worlds import LiveWorld, a_paid_page
+from tests.contracts.payment_worlds import ALICE, LiveWorld, a_paid_page
 from tests.fakes.stripe_api import Fault, Problem, check, routes
 
 URL = "https://sts.example/api/webhooks/stripe"
@@ -127,6 +129,99 @@ class TestEndpoints:
             setup.endpoints()
 
 
+class TestThePortal:
+    """What customers may do on Stripe's page about themselves."""
+
+    @pytest.fixture
+    def customer_id(self, live_world: LiveWorld) -> str:
+        return live_world.payments.create_customer(ALICE, key="customer-7")
+
+    def make(self, setup: StripeSetup) -> PortalFacts:
+        return setup.create_portal(
+            terms_url="https://sts.example/terms", privacy_url="https://sts.example/privacy", key="portal-1"
+        )
+
+    def open(self, live_world: LiveWorld, customer_id: str) -> dict[str, Any]:
+        """What was sent to open a page."""
+        live_world.payments.open_portal(customer_id, return_url="https://sts.example/dashboard")
+        return live_world.fake.calls[-1].params
+
+    def test_it_is_made_for_invoices_the_card_and_the_end_of_a_subscription(
+        self, setup: StripeSetup, live_world: LiveWorld
+    ) -> None:
+        made = self.make(setup)
+
+        assert setup.portals() == [made]
+        assert (made.is_ours, made.is_default, made.fits) == (True, False, True)
+        [kept] = live_world.fake.things["billing_portal.configuration"].values()
+        assert kept.keys() <= stripe.billing_portal.Configuration.__annotations__.keys()
+        assert kept["features"]["subscription_cancel"]["mode"] == "at_period_end"
+        assert {name for name, feature in kept["features"].items() if feature["enabled"]} == {
+            "invoice_history",
+            "payment_method_update",
+            "subscription_cancel",
+        }
+        assert kept["business_profile"]["terms_of_service_url"] == "https://sts.example/terms"
+
+    def test_pages_are_opened_with_it_and_it_is_looked_up_once(
+        self, setup: StripeSetup, live_world: LiveWorld, customer_id: str
+    ) -> None:
+        live_world.fake.save_portal(subscription_update={})
+        made = self.make(setup)
+
+        sent = [self.open(live_world, customer_id) for _ in range(2)]
+
+        assert [params["configuration"] for params in sent] == [made.id] * 2
+        asked = [call for call in live_world.fake.calls if call.path == "/v1/billing_portal/configurations"]
+        assert [call.method for call in asked] == ["POST", "GET"]
+
+    def test_without_one_the_page_is_that_of_the_dashboard(self, live_world: LiveWorld, customer_id: str) -> None:
+        live_world.fake.save_portal(invoice_history={})
+
+        assert "configuration" not in self.open(live_world, customer_id)
+
+    def test_without_either_it_is_refused(self, live_world: LiveWorld, customer_id: str) -> None:
+        with pytest.raises(Refused) as caught:
+            self.open(live_world, customer_id)
+        assert not isinstance(caught.value, NoSuchCustomer)
+
+    def test_one_that_was_taken_out_of_use_is_looked_up_anew(
+        self, setup: StripeSetup, live_world: LiveWorld, customer_id: str
+    ) -> None:
+        gone = self.make(setup)
+        self.open(live_world, customer_id)
+        live_world.fake.things["billing_portal.configuration"][gone.id]["active"] = False
+        live_world.fake.save_portal(invoice_history={})
+
+        with pytest.raises(Refused):
+            self.open(live_world, customer_id)
+        assert "configuration" not in self.open(live_world, customer_id)
+        assert [each.is_default for each in setup.portals()] == [True]
+
+    def test_one_that_was_changed_is_put_right(self, setup: StripeSetup, live_world: LiveWorld) -> None:
+        made = self.make(setup)
+        features = live_world.fake.things["billing_portal.configuration"][made.id]["features"]
+        features["subscription_cancel"]["mode"] = "immediately"
+        features["subscription_update"]["enabled"] = True
+        assert not setup.portals()[0].fits
+
+        assert setup.update_portal(made.id).fits
+
+
+class TestTheAccount:
+    def test_it_says_whether_anybody_can_be_charged(self, setup: StripeSetup, live_world: LiveWorld) -> None:
+        assert setup.takes_payments()
+
+        live_world.fake.me["charges_enabled"] = False
+        assert not setup.takes_payments()
+
+    def test_an_answer_that_says_nothing_is_to_be_tried_later(self, setup: StripeSetup, live_world: LiveWorld) -> None:
+        for ask in (setup.takes_payments, setup.portals, setup.endpoints):
+            live_world.fake.fail(Fault.EMPTY_BUT_OK)
+            with pytest.raises(TryLater, match="the answer"):
+                ask()
+
+
 class TestTheFake:
     @pytest.mark.parametrize(
         ("change", "named"),
@@ -162,6 +257,13 @@ class TestTheFake:
             (sdk.DisputeUpdateParams, {"evidence": {"reciept": "file_1"}}, "evidence[reciept]"),
             (sdk.InvoicePaymentListParams, {"payment": {"payment_intent": "pi_1"}}, "payment[type]"),
             (sdk.EventListParams, {"created": {"since": "1"}}, "created[since]"),
+            (portal.SessionCreateParams, {"configuratoin": "bpc_1"}, "configuratoin"),
+            (portal.ConfigurationCreateParams, {}, "features"),
+            (
+                portal.ConfigurationCreateParams,
+                {"features": {"subscription_cancel": {"enabled": "true", "mode": "now"}}},
+                "features[subscription_cancel][mode]",
+            ),
         ],
     )
     def test_it_is_as_strict_about_every_call(self, shape: Any, params: dict[str, Any], named: str) -> None:

@@ -8,7 +8,8 @@ from redis import Redis
 from sts_app import create_app
 from sts_app.core import security
 from sts_app.core.security import limiter
-from sts_app.settings import load
+from sts_app.emails.simulated_post import signed_headers
+from sts_app.settings import AppEnv, load
 from tests.builders import event, signed
 from tests.world import ENV
 
@@ -20,6 +21,8 @@ def house(app, servers, request, monkeypatch):
     """A house with limits and without a database: what is limited is stopped before it needs one."""
     # A busy machine may keep Redis waiting for longer than a visitor would be; the count must not begin anew for it.
     monkeypatch.setattr(security, "SEND_BUDGET", 10.0)
+    # Another test's Redis was away: the limiter would count in memory until it looks again, and then begin anew.
+    monkeypatch.setattr(limiter, "_storage_dead", False)
     url = getattr(request, "param", servers.redis_url)
     url = servers.redis_url if url == "redis" else url
     with Redis.from_url(servers.redis_url) as redis:
@@ -44,6 +47,16 @@ def test_the_sixth_letter_in_a_quarter_of_an_hour_has_to_wait(house):
     assert [answer.status_code for answer in answers] == [503] * 5 + [429]
     assert "try again in at most 15 minutes" in answers[-1].text
     assert 0 < int(answers[-1].headers["Retry-After"]) <= 900
+
+
+@pytest.mark.parametrize(("env", "last"), [(AppEnv.STAGING, 429), (AppEnv.DEVELOPMENT, 503)])
+def test_a_visitor_has_five_letters_but_for_a_tour_on_ones_own_machine(house, env, last):
+    house.config["STS"] = house.config["STS"].model_copy(update={"app_env": env})
+    visitor = house.test_client()
+
+    answers = [visitor.post("/sign-in", data={"email": f"buyer{number}@customers.example"}) for number in range(6)]
+
+    assert [answer.status_code for answer in answers] == [503] * 5 + [last]
 
 
 def test_typing_errors_lock_nobody_out(house):
@@ -96,8 +109,9 @@ def test_twenty_names_may_be_tried_a_minute(house):
     assert 0 < int(answers[-1].headers["Retry-After"]) <= 60
 
 
-def test_who_sends_bad_signatures_is_slowed_down(house):
-    answers = knocks(house.test_client(), 21, "/api/webhooks/stripe", data="{}")
+@pytest.mark.parametrize("door", ["/api/webhooks/stripe", "/api/webhooks/resend"])
+def test_who_sends_bad_signatures_is_slowed_down(house, door):
+    answers = knocks(house.test_client(), 21, door, data="{}")
 
     assert [answer.status_code for answer in answers] == [400] * 20 + [429]
     assert answers[-1].json["error"]["code"] == "RATE_LIMIT"
@@ -111,6 +125,15 @@ def test_a_rightly_signed_event_is_never_limited(house):
         call = signed(event())
 
     assert visitor.post("/api/webhooks/stripe", **call).status_code == 503
+
+
+def test_nor_is_one_about_a_letter(house):
+    visitor = house.test_client()
+    knocks(visitor, 21, "/api/webhooks/resend", data="{}")
+    body = '{"type": "email.delivered", "data": {"email_id": "re_1"}}'
+    headers = signed_headers("msg_1", body, house.config["STS"].resend_webhook_secrets[0])
+
+    assert visitor.post("/api/webhooks/resend", data=body, headers=headers).status_code == 503
 
 
 def test_health_is_never_limited(house):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
+from flask import g
+from flask_login import AnonymousUserMixin
 from sqlalchemy.exc import DBAPIError
 
 from sts_app import create_app
-from sts_app.core.security import limiter, visitor_address
+from sts_app.core.security import limiter, visitor_address, who_asks
 from sts_app.settings import AppEnv, load
 from tests.builders import alice, bob, cashier, enter, event, lifetime, named, open_page, sam, signed
 from tests.world import ENV
@@ -48,6 +50,14 @@ class TestWhoIsCounted:
 
     def test_the_limits_count_so(self):
         assert limiter._key_func is visitor_address
+
+    def test_those_who_are_signed_in_are_counted_one_by_one(self, app, db):
+        person = alice()
+        with app.test_request_context(environ_base={"REMOTE_ADDR": "198.51.100.7"}):
+            g._login_user = person
+            assert who_asks() == f"user:{person.id}"
+            g._login_user = AnonymousUserMixin()
+            assert who_asks() == "198.51.100.7"
 
 
 @pytest.fixture

@@ -3,10 +3,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import sqlalchemy as sa
 from bs4 import BeautifulSoup
 
-from sts_app.emails.gateway import Letter
-from sts_app.emails.simulated import SimulatedMailer
+from sts_app.core.db import db as database
+from sts_app.emails.gateway import Happened, Letter
+from sts_app.emails.models import EmailMessage
+from sts_app.emails.simulated import SimulatedMailer, delivered
+from sts_app.ops.letter_book import BOOK
 from sts_app.settings import AppEnv
 
 LETTER = Letter(
@@ -102,3 +106,110 @@ def test_nothing_is_there_where_mail_is_real(app, letter_id, monkeypatch, change
 def test_an_unknown_letter_is_not_there(app, mailbox):
     assert app.test_client().get("/dev/outbox/0123").status_code == 404
     assert app.test_client().get("/dev/outbox/0123/html").status_code == 404
+
+
+class TestWhatBecomesOfALetter:
+    @pytest.fixture
+    def sent(self, client, mailbox, monkeypatch, post) -> str:
+        """A letter of ours that the provider delivered, and a provider that rings the webhook's own view."""
+        from jobs import emails as emails_jobs
+
+        mailer = SimulatedMailer(
+            mailbox,
+            webhook_secrets=client.application.config["STS"].resend_webhook_secrets,
+            webhook_url="http://here/api/webhooks/resend",
+            post=lambda url, *, data, headers, **_: client.application.test_client().post(
+                "/api/webhooks/resend", data=data, headers=headers, csrf=False
+            ),
+        )
+        monkeypatch.setitem(client.application.extensions, "sts_mailer", mailer)
+        post(key="parcel:7")
+        database.session.commit()
+        emails_jobs.work()
+        return delivered(mailbox)[0].id
+
+    def act(self, client, letter_id, happened):
+        return client.post(f"/dev/outbox/{letter_id}/tell", data={"happened": happened})
+
+    @pytest.mark.parametrize("happened", [each for each in Happened if each is not Happened.SUPPRESSED])
+    def test_each_act_rings_the_webhook_and_marks_the_letter(self, client, sent, happened):
+        answer = self.act(client, sent, happened)
+
+        assert (answer.status_code, answer.location) == (303, f"/dev/outbox/{sent}")
+        letter = database.session.scalars(sa.select(EmailMessage)).one()
+        assert (letter.trouble, letter.delivered_at is not None) == (
+            (None, True) if happened is Happened.DELIVERED else (happened, False)
+        )
+
+    def test_the_page_tells_what_was_told_and_how_that_was_answered(self, client, sent):
+        self.act(client, sent, "bounced")
+        client.post(f"/dev/outbox/{sent}/tell-again")
+
+        page = BeautifulSoup(client.get(f"/dev/outbox/{sent}").text, "html.parser")
+        assert page.select_one("tbody").get_text(" ", strip=True).startswith("Bounced")
+        assert page.select_one("tbody").get_text(" ", strip=True).endswith("200")
+        outbox = client.get("/dev/outbox").text
+        assert "Kept back by the provider" in outbox
+        assert "alice@customers.test" in outbox
+
+    def test_nothing_to_tell_again_is_said(self, client, sent):
+        assert client.post(f"/dev/outbox/{sent}/tell-again").status_code == 422
+
+    def test_what_cannot_happen_is_refused(self, client, sent):
+        assert self.act(client, sent, "stolen").status_code == 422
+        assert self.act(client, "0123", "bounced").status_code == 404
+
+    def test_without_a_secret_the_page_says_that_nobody_was_rung(self, client, mailbox, letter_id):
+        self.act(client, letter_id, "bounced")
+
+        assert "nobody to ring: RESEND_WEBHOOK_SECRET is not set" in client.get(f"/dev/outbox/{letter_id}").text
+
+
+class TestTheBookOfLetters:
+    def test_it_lists_every_occasion(self, client):
+        page = BeautifulSoup(client.get("/dev/letters/").text, "html.parser")
+
+        assert {link["href"].rpartition("/")[2] for link in page.select("tbody a")} == BOOK.keys()
+
+    def test_an_occasion_shows_both_parts_in_every_look_and_width(self, client):
+        answer = client.get("/dev/letters/payment-failed")
+
+        page = BeautifulSoup(answer.text, "html.parser")
+        frames = page.select("iframe")
+        assert len(frames) == 2 * 3 * 3, "two letters, three looks, three widths"
+        assert all(frame["sandbox"] == ["allow-popups"] for frame in frames)
+        assert "Try again:\nhttp" in page.select_one("pre").get_text()
+        assert "frame-src 'self'" in answer.headers["Content-Security-Policy"]
+
+    def test_each_look_is_the_browsers_own_whatever_it_prefers(self, client):
+        looks = {
+            scheme: client.get(f"/dev/letters/welcome/1/html?scheme={scheme}").text
+            for scheme in ("light", "dark", "inverted")
+        }
+
+        assert "@media all" in looks["dark"]
+        assert "@media not all" in looks["light"]
+        assert "invert(1)" in looks["inverted"]
+        assert not any("prefers-color-scheme" in look for look in looks.values())
+
+    def test_the_html_part_has_its_own_policy(self, client):
+        answer = client.get("/dev/letters/welcome/1/html")
+
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "script-src" not in policy
+        assert "sandbox allow-popups" in policy
+        assert answer.headers["X-Frame-Options"] == "SAMEORIGIN"
+
+    @pytest.mark.parametrize(
+        "path", ["/dev/letters/nothing", "/dev/letters/welcome/2/html", "/dev/letters/welcome/1/html?scheme=pink"]
+    )
+    def test_what_is_not_in_it_is_not_there(self, client, path):
+        assert client.get(path).status_code == 404
+
+    def test_it_is_shut_in_production(self, app, client, monkeypatch):
+        settings = app.config["STS"].model_copy(update={"app_env": AppEnv.PRODUCTION})
+        monkeypatch.setitem(app.config, "STS", settings)
+
+        assert client.get("/dev/letters/").status_code == 404
+        assert client.get("/dev/letters/welcome/1/html").status_code == 404

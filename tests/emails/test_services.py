@@ -74,7 +74,7 @@ class TestPost:
 
         html = the_letter().html
         assert '<a class="button" href=' in html
-        assert "background-color: #0a5c6b" in html.split('<a class="button"')[1].split(">")[0]
+        assert "background-color: #0a5c6b" in html.split('<td class="push"')[1].split(">")[0]
         assert "@media (prefers-color-scheme: dark)" in html
 
     def test_values_are_escaped_in_html_and_left_alone_in_text(self, db, post):

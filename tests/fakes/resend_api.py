@@ -1,4 +1,5 @@
-"""Resend's HTTP on the loopback interface: POST /emails with idempotency, and ways to break it.
+"""Resend's HTTP on the loopback interface: POST /emails with idempotency, its list of suppressed addresses, and ways
+to break it.
 
 A reply ordered with `reply()` or `then_lose()` answers the next request only.
 """
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 from werkzeug.serving import make_server
@@ -20,10 +22,13 @@ API_KEY = "re_test_of_the_loopback_fake"
 
 
 class ResendApi:
-    """What Resend remembers: `sent` holds the bodies it accepted, `requests` everything it was asked."""
+    """What Resend remembers: `sent` holds the bodies it accepted, `delivered` those it did not keep back, `requests`
+    everything it was asked."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, Any]] = []
+        self.delivered: list[dict[str, Any]] = []
+        self.suppressed: dict[str, str] = {}
         self.requests: list[tuple[dict[str, str], dict[str, Any]]] = []
         self.base = ""
         self._keys: dict[str, tuple[str, str]] = {}
@@ -42,6 +47,10 @@ class ResendApi:
             return _json({"statusCode": status, "name": name, "message": message}, status, headers)
 
         self._orders.append(answer)
+
+    def suppress(self, address: str) -> None:
+        """Keep letters to this address back, as Resend does after a bounce or a complaint."""
+        self.suppressed[address.lower()] = str(uuid4())
 
     def reply_body(self, body: dict[str, Any]) -> None:
         """Answer the next request with 200 and this body."""
@@ -84,6 +93,8 @@ class ResendApi:
     def _accept(self, request: Request) -> Response:
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
             return _json({"statusCode": 401, "name": "invalid_api_key", "message": "API key is invalid"}, 401)
+        if request.method == "DELETE" and request.path.startswith("/suppressions/"):
+            return self._lift(unquote(request.path.removeprefix("/suppressions/")))
         if request.method != "POST" or request.path != "/emails":
             return _json({"statusCode": 404, "name": "not_found", "message": "no such route"}, 404)
         body = request.get_json()
@@ -109,7 +120,16 @@ class ResendApi:
             letter_id = str(uuid4())
             self._keys[key] = (text, letter_id)
             self.sent.append(body)
+            if not {address.lower() for address in body["to"]} & self.suppressed.keys():
+                self.delivered.append(body)
         return _json({"id": letter_id})
+
+    def _lift(self, address: str) -> Response:
+        with self._lock:
+            number = self.suppressed.pop(address.lower(), None)
+        if number is None:
+            return _json({"statusCode": 404, "name": "not_found", "message": f"Suppression not found: {address}"}, 404)
+        return _json({"object": "suppression", "id": number, "deleted": True})
 
     @staticmethod
     def _hang_up(request: Request) -> Response:

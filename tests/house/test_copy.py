@@ -63,6 +63,7 @@ def copy() -> dict[str, str]:
             "words.py",
             "purchases.py",
             "account.py",
+            "canned.py",
         }:
             texts[str(path.relative_to(ROOT))] = path.read_text()
     for seeded in (*STRATEGIES, PLAN, *QUESTIONS):

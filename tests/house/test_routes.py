@@ -18,7 +18,7 @@ from tests.builders import alice, enter, lifetime, sam
 from tests.world import ENV
 
 # A webhook proves itself by its signature; no browser and no cookie takes part.
-WITHOUT_CSRF = {"/api/webhooks/stripe", "/webhooks/stripe"}
+WITHOUT_CSRF = {"/api/webhooks/stripe", "/webhooks/stripe", "/api/webhooks/resend"}
 NOWHERE = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nowhere", "REDIS_URL": "redis://127.0.0.1:1/0"}
 LIVE = {
     **ENV,

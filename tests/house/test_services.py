@@ -38,6 +38,10 @@ BEHIND_THE_DOOR |= {
     "subscriptions",
     "withdrawals",
     "words",
+    "desk",
+    "desk_queries",
+    "drafts",
+    "links",
 }
 ENDS_OF_TRANSACTIONS = {"commit", "rollback", "transaction", "checkpoint"}
 WORDS_OF_THE_WEB = {"request", "session", "current_user", "login_user", "logout_user", "flash", "redirect", "g"}

@@ -12,7 +12,7 @@ from sts_app.core.web import ROOT
 
 # What a clone does not have: .gitignore's folders, git's own, and settings with real secrets in them.
 NOT_OURS = {".git", "static/vendor", "node_modules", "build", "dist"}
-BYTES = {".png", ".ico", ".jpg", ".webp", ".woff2", ".gif", ".gz", ".br", ".pyc"}
+BYTES = {".png", ".ico", ".jpg", ".webp", ".woff2", ".ttf", ".gif", ".gz", ".br", ".pyc"}
 
 SECRETS = {
     "a live key of Stripe": r"\b[sr]k_live_[0-9A-Za-z]{8,}",

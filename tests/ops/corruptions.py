@@ -362,6 +362,17 @@ CORRUPTIONS = (
         ("ALTER TABLE email_message DROP CONSTRAINT ck_email_message_secret_blank_when_done",),
     ),
     Corruption(
+        "no needed letter kept back from an address that takes letters",
+        "a letter is kept back for nothing",
+        "UPDATE email_message SET state = 'withheld', sent_at = NULL WHERE state = 'sent' AND NOT secret",
+    ),
+    Corruption(
+        "no letter sent without what was told of it",
+        "what was told of a letter is not marked on it",
+        "INSERT INTO mail_event (external_id, provider_id, happened, at, words, created_at) "
+        "SELECT 'msg_1', provider_id, 'bounced', :now, '', :now FROM email_message WHERE state = 'sent' LIMIT 1",
+    ),
+    Corruption(
         _OLD_LEASE,
         "a lease on a pair is forgotten",
         f"UPDATE grants SET lease_token = 'lease', leased_until = :long_ago WHERE {first('bobby2')}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from sts_app import cli
 from sts_app.ops import folder
 from sts_app.ops.local import Stack
 from sts_app.settings import Settings, names_of
+from tests.fakes.stripe_api import FakeStripe
 
 COMMANDS = {
     "access",
@@ -29,6 +31,7 @@ COMMANDS = {
     "events",
     "explain",
     "invariants",
+    "letters",
     "plans",
     "provisioning",
     "purchases",
@@ -40,6 +43,8 @@ COMMANDS = {
     "seed",
     "strategies",
     "stripe-setup",
+    "subscriptions",
+    "tickets",
     "tasks",
     "withdrawals",
 }
@@ -138,6 +143,57 @@ class TestRunningStore:
 
         assert sts("which").exit_code == 78
         assert not (folder.HOME / "running.env").exists()
+
+
+class TestBeforeTheStoreCanRun:
+    """What Stripe is told of the store with makes the settings that the store needs to run."""
+
+    @pytest.fixture
+    def stripe(self, bare, servers, monkeypatch):
+        """Stripe, and everything but what the set-up there makes."""
+        with servers.database(servers.seeded) as url, FakeStripe("sk_of_nobody").running() as fake:
+            given = {
+                "APP_ENV": "production",
+                "ADAPTERS_PRESET": "real",
+                "APP_URL": "https://store.example",
+                "SECRET_KEY": "k" * 40,
+                "DATABASE_URL": url,
+                "REDIS_URL": servers.redis_url,
+                "STRIPE_SECRET_KEY": "sk_of_nobody",
+                "STRIPE_API_BASE": fake.url,
+                "RESEND_API_KEY": "re_of_nobody",
+                "EMAIL_FROM": "STS <hello@store.example>",
+                "ADMIN_EMAIL": "sam@staff.example",
+                "TRUSTED_PROXIES": "1",
+            }
+            for name, value in given.items():
+                monkeypatch.setenv(name, value)
+            yield fake
+
+    def test_the_set_up_at_stripe_needs_its_secret_key_alone(self, stripe):
+        program = "import sys, sts; sys.argv[0] = 'sts'; sts.main()"
+        seeded, made = (
+            subprocess.run([sys.executable, "-c", program, word], capture_output=True, text=True)
+            for word in ("seed", "stripe-setup")
+        )
+
+        assert (seeded.returncode, made.returncode) == (0, 0), seeded.stderr + made.stderr
+        assert re.search(r"made +price", made.stdout)
+        assert "whsec_" in made.stdout
+        assert re.search(r"Put price_\w+ into STRIPE_PRICE_ID", made.stdout)
+
+    def test_the_store_itself_needs_what_it_makes(self, stripe):
+        refused = sts("invariants")
+
+        assert refused.exit_code == 78
+        assert refused.output.count("  - ") == 2
+        assert "STRIPE_PRICE_ID is needed" in refused.output
+        assert "STRIPE_WEBHOOK_SECRET is required" in refused.output
+
+    def test_a_part_of_another_command_is_not_taken_for_one_of_these(self, stripe, monkeypatch):
+        monkeypatch.setitem(cli.main.commands["plans"].commands, "seed", cli.main.commands["invariants"])
+
+        assert sts("plans", "seed").exit_code == 78
 
 
 def test_ctrl_c_while_the_house_is_imported_is_no_trace():

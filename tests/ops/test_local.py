@@ -92,11 +92,23 @@ class TestSettings:
         assert "ADAPTERS_PRESET" not in environ
         assert "STRIPE_WEBHOOK_SECRET" not in environ
 
+    def test_a_live_mailer_is_not_given_a_secret_that_it_does_not_sign_with(self, tmp_path):
+        live = named_or_default({"MAIL_VENDOR": "live", "PAYMENTS_VENDOR": "simulated"}, folder=tmp_path, port=5000)
+
+        assert "RESEND_WEBHOOK_SECRET" not in live
+        assert "RESEND_WEBHOOK_SECRET" in named_or_default({}, folder=tmp_path, port=5000)
+
     def test_secrets_are_made_once_and_are_private(self, tmp_path):
         first = named_or_default({}, folder=tmp_path, port=5000)
         second = named_or_default({}, folder=tmp_path, port=5000)
 
-        names = ("SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "CREDENTIAL_ENCRYPTION_KEY", "HEALTH_TOKEN")
+        names = (
+            "SECRET_KEY",
+            "STRIPE_WEBHOOK_SECRET",
+            "RESEND_WEBHOOK_SECRET",
+            "CREDENTIAL_ENCRYPTION_KEY",
+            "HEALTH_TOKEN",
+        )
         assert [first[name] for name in names] == [second[name] for name in names]
         assert (tmp_path / "local.env").stat().st_mode & 0o077 == 0
 

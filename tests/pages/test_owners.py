@@ -7,9 +7,11 @@ from bs4 import BeautifulSoup
 from flask.testing import FlaskClient
 
 from sts_app.accounts.models import User
+from sts_app.billing import settling
 from sts_app.billing.models import Purchase
 from sts_app.billing.simulated import SimulatedPayments
 from sts_app.catalog.models import Plan
+from sts_app.core.db import db as database
 from tests.builders import alice, cashier, enter, lifetime, named, open_page, stopped_clock, vendor, work
 
 
@@ -101,8 +103,103 @@ class TestAfterPaying:
         assert "Not paid yet. Go on paying" in page
         assert "waiting for the payment" not in page
 
+    def test_who_finished_is_not_asked_whether_they_did(self, browser, purchase, till, clock):
+        till.pay_later(purchase.session_id)
+        look_up(clock)
+
+        page = words(browser, "/dashboard")
+
+        assert "You have done your part: a letter comes when it has arrived." in page
+        assert "Back to the payment page" not in page
+
+    @pytest.mark.parametrize("path", ["/", "/pricing", "/strategies", "/strategies/nq-power-hour"])
+    def test_a_payment_under_way_stands_in_the_place_of_the_price(self, browser, purchase, till, clock, path):
+        till.pay_later(purchase.session_id)
+        look_up(clock)
+
+        page = words(browser, path)
+
+        assert "Your payment is under way" in page
+        assert "Get access for" not in page
+
+    def test_a_page_opened_again_waits_for_its_payment_whatever_the_purchase_says(self, browser, purchase, till):
+        page = recovered(browser, purchase, till)
+        main = " ".join(page.main.text.split())
+
+        assert "We are waiting for the payment to be confirmed" in main
+        assert "See what it costs" not in main
+        assert "Try again" not in main
+        assert page.find(attrs={"hx-get": lambda address: address and "n=1" in address})
+        assert "n=1" in page.find("meta", {"http-equiv": "refresh"})["content"]
+        assert purchase.status == "EXPIRED"
+
+    def test_it_tells_when_it_takes_longer_and_stops_looking_in_the_end(self, browser, purchase, till):
+        session_id = recovered(browser, purchase, till, name=True)
+
+        late = " ".join(
+            browser.get("/dashboard/standing", query_string={"session_id": session_id, "n": 30}).text.split()
+        )
+        last = browser.get("/dashboard/standing", query_string={"session_id": session_id, "n": 44}).text
+
+        assert "It takes longer than usual. Nothing is lost" in late
+        assert "this page has stopped looking" in " ".join(last.split())
+        assert "hx-get" not in last
+
+    def test_it_is_thanked_for_once_it_is_known(self, browser, purchase, till):
+        session_id = recovered(browser, purchase, till, name=True)
+        settling.apply_facts(purchase.id, till.look_up(session_id))
+        database.session.commit()
+
+        page = words(browser, "/dashboard", success="true", session_id=session_id)
+
+        assert "Thank you. Your payment of $99.00 has arrived." in page
+        assert "waiting for the payment" not in page
+
+    @pytest.mark.parametrize("named", ["cs_test_made_up", "nonsense", ""])
+    def test_who_never_had_a_page_waits_for_nothing(self, browser, plan, named):
+        page = words(browser, "/dashboard", success="true", session_id=named)
+
+        assert "waiting for the payment" not in page
+        assert "See what it costs" in page
+
+
+def recovered(browser, purchase, till, *, name: bool = False):
+    """The dashboard as Stripe's reopened page leads to it; with `name` that page's name."""
+    till.expire(purchase.session_id)
+    settling.apply_facts(purchase.id, till.look_up(purchase.session_id))
+    session_id = till.recover(purchase.session_id)
+    till.pay(session_id)
+    database.session.commit()
+    if name:
+        return session_id
+    answer = browser.get("/dashboard", query_string={"success": "true", "session_id": session_id})
+    return BeautifulSoup(answer.text, "html.parser")
+
 
 class TestOwning:
+    @pytest.mark.parametrize("path", ["/strategies", "/strategies/nq-power-hour"])
+    def test_the_strategies_say_so_too(self, browser, purchase, till, path):
+        till.pay(purchase.session_id)
+        settling.apply_facts(purchase.id, till.look_up(purchase.session_id))
+        database.session.commit()
+
+        page = words(browser, path)
+
+        assert "You own this" in page
+        assert "Get access for" not in page
+
+    def test_what_is_disputed_is_not_called_ones_own(self, browser, purchase, till):
+        till.pay(purchase.session_id)
+        till.open_dispute(purchase.session_id)
+        settling.apply_facts(purchase.id, till.look_up(purchase.session_id))
+        database.session.commit()
+
+        page = words(browser, "/pricing")
+
+        assert "Your payment is disputed" in page
+        assert "Lifetime access is yours" not in page
+        assert "Get access for" not in page
+
     @pytest.mark.parametrize("path", ["/", "/pricing", "/pricing?canceled=true"])
     def test_an_owner_is_offered_the_dashboard_and_not_the_price(self, browser, purchase, till, path):
         till.pay(purchase.session_id)

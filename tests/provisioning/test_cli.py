@@ -20,7 +20,7 @@ from tests import builders
 from tests.builders import NOON, entitled, grants, in_a_transaction, kinds, look_over, work
 
 ALICE = "alice@customers.example"
-WHY = ("--because", "a test")
+WHY = ("--reason", "a test")
 REASON = ("--reason", "a test")
 
 
@@ -163,12 +163,12 @@ class TestTheSwitch:
         assert (result.exit_code, stands()) == (75, Switch.MANUAL)
         assert "Save credentials that it accepts" in result.output
 
-    @pytest.mark.parametrize("words", [(), ("--because", " "), ("--because", "two\nlines"), ("--because", "x" * 501)])
+    @pytest.mark.parametrize("words", [(), ("--reason", " "), ("--reason", "two\nlines"), ("--reason", "x" * 501)])
     def test_why_is_asked_for_in_words(self, sts, db, words):
         result = sts("provisioning", "disabled", *words)
 
         assert (result.exit_code, stands()) == (2, Switch.AUTO)
-        assert "--because" in result.output
+        assert "--reason" in result.output
 
 
 class TestResume:

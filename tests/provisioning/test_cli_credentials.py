@@ -312,7 +312,7 @@ class TestRetire:
     def test_it_asks_first(self, sts):
         store()
 
-        result = sts("credentials", "retire", "--because", "somebody left", typed="n\n")
+        result = sts("credentials", "retire", "--reason", "somebody left", typed="n\n")
 
         assert result.exit_code == 1
         assert is_active()
@@ -320,7 +320,7 @@ class TestRetire:
     def test_it_retires_with_the_reason(self, sts):
         number = store()
 
-        result = sts("credentials", "retire", "--because", " somebody left ", "--yes")
+        result = sts("credentials", "retire", "--reason", " somebody left ", "--yes")
 
         assert (result.exit_code, result.output) == (0, f"Number {number} is retired.\n")
         assert credentials.history()[0].retired_because == "somebody left"
@@ -330,11 +330,11 @@ class TestRetire:
         settings(tv_session_id=SecretStr(SESSION))
 
         assert (
-            "of the environment are used from now on" in sts("credentials", "retire", "--because", "x", "--yes").output
+            "of the environment are used from now on" in sts("credentials", "retire", "--reason", "x", "--yes").output
         )
 
     def test_there_has_to_be_something_to_retire(self, sts):
-        result = sts("credentials", "retire", "--because", "x", "--yes")
+        result = sts("credentials", "retire", "--reason", "x", "--yes")
 
         assert (result.exit_code, result.output) == (
             1,
@@ -345,7 +345,7 @@ class TestRetire:
     def test_the_reason_is_one_line_of_words(self, sts, because):
         store()
 
-        assert sts("credentials", "retire", "--because", because, "--yes").exit_code == 2
+        assert sts("credentials", "retire", "--reason", because, "--yes").exit_code == 2
         assert is_active()
 
 

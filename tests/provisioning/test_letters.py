@@ -44,7 +44,7 @@ def test_the_end_of_an_incident_has_its_parts_apart(db, automatic):
     assert letter.text.startswith(
         "TradingView accepts our session again\n\nIncident 3 was ended by user:7.\n\nAutomatic"
     )
-    assert ".\n\nhttp" in letter.text
+    assert ".\n\nOpen the access panel: http" in letter.text
 
 
 class TestWhatAPersonCouldNotDo:

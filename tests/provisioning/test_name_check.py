@@ -21,7 +21,7 @@ from sts_app.provisioning.models import ManualTask, NameCheckRow, PaceBucket, Pr
 from sts_app.provisioning.name_check import SENTENCES, NameCheck, check, forget
 from sts_app.provisioning.rules import NameOutcome, Switch
 from sts_app.provisioning.simulated import Fault, behave, calls, misbehave
-from tests.builders import by_hand, count, enter, entitled, in_a_transaction, through, work
+from tests.builders import by_hand, count, enter, entitled, in_a_transaction, press, through, work
 
 TROUBLES = [
     (TryLater("timeout", trouble=Trouble.TIMEOUT), NameOutcome.SLOW),
@@ -251,7 +251,7 @@ class TestDoubt:
         enter(client, alice)
         misbehave(asked_lately, Fault.DEAD_SESSION)
 
-        assert client.post("/checkout").status_code == 503
+        assert press(client).status_code == 503
 
         assert self.woken() == ["jobs.provisioning.check_session"]
         check_session()

@@ -26,7 +26,9 @@ RIDER, HOUR, ALPHA = "PUB;nq_trend_rider_002", "PUB;nq_power_hour_005", "PUB;nq_
 def pair(plan, vendor) -> Plan:
     """A plan with two of the six beside the lifetime plan."""
     listed = ("nq-trend-rider", "nq-power-hour")
-    return catalog.create_plan("pair", name="Pair", price_cents=1900, strategies=listed, actor="user:7")
+    return catalog.create_plan(
+        "pair", name="Pair", price_cents=1900, strategies=listed, stripe_price_id="price_pair", actor="user:7"
+    )
 
 
 @pytest.fixture
@@ -136,9 +138,10 @@ class TestCommands:
         lifetime, pair = sts("list").output.splitlines()
 
         assert lifetime.split()[:5] == ["lifetime", "on", "sale", "$99.00", "once"]
+        assert "no price at Stripe" in lifetime
         assert lifetime.endswith("held by 0, covers every strategy")
         assert pair.split()[:5] == ["pair", "not", "sold", "$19.00", "once"]
-        assert pair.endswith("no price at Stripe             held by 1, covers nq-trend-rider, nq-power-hour")
+        assert pair.endswith("price_pair                     held by 1, covers nq-trend-rider, nq-power-hour")
 
     def test_list_for_machines(self, sts, owner):
         _, pair = json.loads(sts("list", "--json").output)
@@ -151,7 +154,7 @@ class TestCommands:
             "currency": "usd",
             "mode": "payment",
             "interval": "",
-            "stripe_price_id": None,
+            "stripe_price_id": "price_pair",
             "position": 1,
             "covers": ["nq-trend-rider", "nq-power-hour"],
             "holders": 1,
@@ -184,8 +187,11 @@ class TestCommands:
     def test_add_makes_a_plan_with_a_list(self, sts):
         listed = ("--covers", "nq-trend-rider", "--covers", "nq-power-hour")
 
-        assert sts("add", "pair", "--name", "Pair", "--price", "19", *listed).exit_code == 0
+        result = sts("add", "pair", "--name", "Pair", "--price", "19", *listed)
 
+        assert result.output == (
+            "pair is made. `sts stripe-setup` gives it a price at Stripe; then `sts plans on-sale pair` sells it.\n"
+        )
         made = catalog_queries.plan_named("pair")
         assert [each.slug for each in catalog_queries.listed_strategies(made)] == ["nq-trend-rider", "nq-power-hour"]
         assert (made.price_cents, made.mode, made.interval) == (1900, "payment", "")
@@ -236,6 +242,14 @@ class TestCommands:
 
         assert (result.exit_code, pair.price_cents) == (1, 1900)
         assert "A price at Stripe cannot be edited." in result.output
+
+    def test_a_plan_without_a_price_is_not_put_on_sale(self, sts, pair):
+        pair.stripe_price_id = None
+
+        result = sts("on-sale", "pair")
+
+        assert result.exit_code == 1
+        assert "no price at Stripe yet. `sts stripe-setup` gives it one." in result.output
 
     def test_on_and_off_sale(self, sts, pair):
         assert sts("on-sale", "pair").output == "pair is on sale.\n"

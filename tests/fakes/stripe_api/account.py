@@ -26,6 +26,7 @@ class Account:
         self.next_refund_is = "succeeded"
         self._asked: dict[str, Thing] = {}  # what each checkout was opened with
         self._prices_of: dict[str, str] = {}
+        self.me = self.add(objects.account())
         self.add(objects.product({"id": "prod_1", "name": "All strategies"}), "product.created")
         for price_id, amount, interval in (("price_lifetime", "9900", ""), ("price_monthly", "1900", "month")):
             params: Thing = {"currency": "usd", "product": "prod_1", "unit_amount": amount}
@@ -202,6 +203,11 @@ class Account:
         price = self.things["price"][price_id]
         price.update(unit_amount=amount_cents, unit_amount_decimal=str(amount_cents))
         self.ring("price.updated", price)
+
+    def save_portal(self, **features: Any) -> str:
+        """Save the portal's settings in the dashboard, which is the default from then on."""
+        params = {"features": {name: {"enabled": "true"} | given for name, given in features.items()}}
+        return str(self.add(objects.portal_configuration(params, is_default=True))["id"])
 
     # The clock of a subscription.
 

@@ -310,6 +310,50 @@ def endpoint(params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def portal_configuration(params: dict[str, Any], *, is_default: bool = False) -> dict[str, Any]:
+    return {
+        "id": new_id("bpc"),
+        "object": "billing_portal.configuration",
+        "active": True,
+        "application": None,
+        "business_profile": {"headline": None} | params.get("business_profile", {}),
+        "created": now(),
+        "features": portal_features(params["features"]),
+        "is_default": is_default,
+        "livemode": False,
+        "metadata": params.get("metadata", {}),
+        "updated": now(),
+    }
+
+
+def portal_features(given: dict[str, Any]) -> dict[str, Any]:
+    """Every feature, shut unless it is given."""
+    shut: dict[str, Any] = {
+        "customer_update": {"allowed_updates": [], "enabled": False},
+        "invoice_history": {"enabled": False},
+        "payment_method_update": {"enabled": False},
+        "subscription_cancel": {"enabled": False, "mode": "at_period_end", "proration_behavior": "none"},
+        "subscription_update": {"default_allowed_updates": [], "enabled": False, "proration_behavior": "none"},
+    }
+    return {
+        name: feature
+        | {key: value == "true" if key == "enabled" else value for key, value in given.get(name, {}).items()}
+        for name, feature in shut.items()
+    }
+
+
+def account() -> dict[str, Any]:
+    return {
+        "id": new_id("acct"),
+        "object": "account",
+        "charges_enabled": True,
+        "country": "US",
+        "default_currency": "usd",
+        "details_submitted": True,
+        "payouts_enabled": True,
+    }
+
+
 def file(*, name: str, size: int, purpose: str) -> dict[str, Any]:
     return {
         "id": new_id("file"),

@@ -154,16 +154,55 @@ def expire_session(account: Account, params: Thing, session_id: str) -> Thing:
 @route("POST", "billing_portal/sessions", billing_portal.SessionCreateParams)
 def create_portal(account: Account, params: Thing) -> Thing:
     the(account, "customer", params.get("customer", ""), param="customer", status=400)
+    configurations = account.newest("billing_portal.configuration")
+    wanted = params.get("configuration")
+    if wanted is not None:
+        chosen = the(account, "billing_portal.configuration", wanted, param="configuration", status=400)
+    else:
+        chosen = next((one for one in configurations if one["is_default"]), {"active": False})
+    if not chosen["active"]:
+        raise Problem(
+            400,
+            "No configuration provided and your test mode default configuration has not been created. Provide a "
+            "configuration or create your default by saving your customer portal settings.",
+        )
     session_id = objects.new_id("bps")
     return {
         "id": session_id,
         "object": "billing_portal.session",
+        "configuration": chosen["id"],
         "created": now(),
         "customer": params["customer"],
         "livemode": False,
         "return_url": params.get("return_url"),
         "url": f"https://billing.stripe.com/p/session/{session_id}",
     }
+
+
+@route("POST", "billing_portal/configurations", billing_portal.ConfigurationCreateParams)
+def create_portal_configuration(account: Account, params: Thing) -> Thing:
+    return shown(account, account.add(objects.portal_configuration(params)))
+
+
+@route("GET", "billing_portal/configurations", billing_portal.ConfigurationListParams)
+def list_portal_configurations(account: Account, params: Thing) -> Thing:
+    found = account.newest("billing_portal.configuration")
+    if "active" in params:
+        found = [one for one in found if one["active"] == (params["active"] == "true")]
+    return listed(account, found, "/v1/billing_portal/configurations", params)
+
+
+@route("POST", "billing_portal/configurations/{id}", billing_portal.ConfigurationUpdateParams)
+def update_portal_configuration(account: Account, params: Thing, configuration_id: str) -> Thing:
+    configuration = the(account, "billing_portal.configuration", configuration_id)
+    given = params.get("features", {})
+    configuration["features"] |= {name: objects.portal_features(given)[name] for name in given}
+    return shown(account, configuration)
+
+
+@route("GET", "account", sdk.AccountRetrieveCurrentParams)
+def retrieve_account(account: Account, params: Thing) -> Thing:
+    return shown(account, account.me)
 
 
 @route("GET", "payment_intents", sdk.PaymentIntentListParams)

@@ -32,7 +32,9 @@ RESOURCES: dict[str, type[stripe.StripeObject]] = {
     "refund": stripe.Refund,
     "subscription": stripe.Subscription,
     "webhook_endpoint": stripe.WebhookEndpoint,
+    "billing_portal.configuration": stripe.billing_portal.Configuration,
     "billing_portal.session": stripe.billing_portal.Session,
+    "account": stripe.Account,
 }
 
 

@@ -1,24 +1,13 @@
-"""Everything that can happen, as a table: each act has a name, its parameters, and what it does.
-
-An act can be asked for at any time; one that makes no sense at the moment does nothing and says so by
-returning False. So any list of acts is a history, and a list with some acts taken out is one as well,
-which is what makes a long history shrink to the few acts that matter.
-"""
+"""What workers, TradingView, customers and staff do; for what happens to money see `money.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from operator import methodcaller
-from typing import Any
 
 from tests.fakes.vendor import ALL, READS, WRITES, Nasty
 from tests.faults.machine import house, vendor
-from tests.faults.machine.history import PEOPLE, SLOTS, SPELLINGS, WORKERS, Machine
-from tests.faults.machine.model import Pair, Person, Script
-
-Options = tuple[Any, ...]
+from tests.faults.machine.history import PEOPLE, SLOTS, SPELLINGS, WORKERS, Bought, Machine
+from tests.faults.machine.table import BOTH, act, desk, fault, on_commit
 
 JOBS = ("provisioning", "provisioning", "billing", "emails", "sweep", "session", "reconcile")
 SECONDS = (1, 5, 20, 31, 45, 121, 190, 601, 1900, 3700, 30000, 90000)
@@ -50,43 +39,7 @@ IN_TURN = {
     "failure, then 500": (Nasty.FAILURE, Nasty.UNKNOWN_EXCEPTION),
     "dropped, then 429": (Nasty.DROP_AFTER, Nasty.TOO_MANY),
 }
-BOTH = (False, True)
 ON = {"all": ALL, "reads": READS, "writes": WRITES}
-
-
-@dataclass(frozen=True)
-class Act:
-    """`options` are the values each parameter may have; `group` is what a history may do without."""
-
-    name: str
-    do: Callable[..., bool]
-    options: dict[str, Options]
-    group: str
-    weight: float
-
-
-ACTS: dict[str, Act] = {}
-
-
-def act(group: str, weight: float, **options: Options) -> Callable[[Callable[..., bool]], Callable[..., bool]]:
-    def keep(do: Callable[..., bool]) -> Callable[..., bool]:
-        name = do.__name__
-        ACTS[name] = Act(name, do, options, group, weight)
-        return do
-
-    return keep
-
-
-def perform(machine: Machine, name: str, arguments: dict[str, Any]) -> bool:
-    """Do one act, and look at what became of it. False when it made no sense."""
-    machine.clock.tick()
-    machine.say(f"> {name} {' '.join(f'{key}={value}' for key, value in arguments.items())}")
-    if not ACTS[name].do(machine, **arguments):
-        machine.trace.pop()
-        return False
-    machine.acts[name] += 1
-    machine.look()
-    return True
 
 
 # Those who work.
@@ -119,18 +72,18 @@ def finish(m: Machine, slot: str) -> bool:
 def kill(m: Machine, slot: str) -> bool:
     at = m.slots[slot].point if slot in m.slots else ""
     # Who has not begun yet has nothing to lose.
-    return at != "start" and m.kill(slot) and _fault(m, f"killed at {at}")
+    return at != "start" and m.kill(slot) and fault(m, f"killed at {at}")
 
 
 @act("database", 2, slot=SLOTS)
 def drop(m: Machine, slot: str) -> bool:
-    return m.drop(slot) and _fault(m, "database connection dropped")
+    return m.drop(slot) and fault(m, "database connection dropped")
 
 
 @act("lost", 4, slot=WORKERS, late=(False, True))
 def lose(m: Machine, slot: str, late: bool) -> bool:
     at = m.slots[slot].point if slot in m.slots else ""
-    return m.lose(slot, late=late) and _fault(m, "request lost" if at == vendor.ARRIVED else "answer lost")
+    return m.lose(slot, late=late) and fault(m, "request lost" if at == vendor.ARRIVED else "answer lost")
 
 
 @act("lost", 3, number=(0, 1, 2))
@@ -139,7 +92,7 @@ def late(m: Machine, number: int) -> bool:
     if number >= len(m.gate.late):
         return False
     m.gate.carry_out(m.gate.late[number])
-    return _fault(m, "late deed")
+    return fault(m, "late deed")
 
 
 # TradingView.
@@ -151,9 +104,9 @@ def nasty(m: Machine, kind: str, times: int, on: str, wait: str) -> bool:
     if kind in IN_TURN:
         for each in IN_TURN[kind]:
             m.stage.vendor.be(each)
-        return _fault(m, kind)
+        return fault(m, kind)
     m.stage.vendor.be(NASTY[kind], times=times, on=ON[on])
-    return _fault(m, kind, times)
+    return fault(m, kind, times)
 
 
 @act("session", 1.5)
@@ -161,14 +114,14 @@ def session_dies(m: Machine) -> bool:
     if not m.stage.vendor.session_is_alive:
         return False
     m.stage.vendor.session_is_alive = False
-    return _fault(m, "dead session")
+    return fault(m, "dead session")
 
 
 @act("session", 2.5, slowly=(False, False, True))
 def new_credentials(m: Machine, slowly: bool) -> bool:
     """A person saves credentials that TradingView accepts."""
     m.stage.vendor.session_is_alive = True
-    return _desk(m, "credentials", house.new_credentials, slowly=slowly)
+    return desk(m, "credentials", house.new_credentials, slowly=slowly)
 
 
 @act("edits", 1.5, number=(0, 1, 2, 3, 4, 5), with_end=(False, True))
@@ -185,7 +138,7 @@ def edit(m: Machine, number: int, with_end: bool) -> bool:
     m.model.disturbed.add(pair)
     m.model.edited.add(pair)
     m.say(f"    somebody edits {pair}")
-    return _fault(m, "edit at the vendor")
+    return fault(m, "edit at the vendor")
 
 
 @act("edits", 0.5, script=(0, 1, 2))
@@ -195,7 +148,7 @@ def stranger(m: Machine, script: int) -> bool:
         return False
     m.stage.vendor.give(*pair)
     m.model.strangers.add(pair)
-    return _fault(m, "stranger at the vendor")
+    return fault(m, "stranger at the vendor")
 
 
 # People and money.
@@ -210,31 +163,43 @@ def name(m: Machine, person: int, spelling: int, staff: bool, slowly: bool) -> b
 
     def deed() -> None:
         house.set_name(who.user_id, chosen, by_staff=staff)
-        _on_commit(lambda: who.rename(chosen))
+        on_commit(lambda: who.rename(chosen))
 
-    return _desk(m, f"name {chosen}", deed, slowly=slowly)
+    return desk(m, f"name {chosen}", deed, slowly=slowly)
 
 
 @act("money", 6, person=tuple(range(PEOPLE)))
 def buy(m: Machine, person: int) -> bool:
     """Open a payment page and pay on it; the events wait in the post."""
+    reasons = m.model.people[person].reasons.values()
+    if any(r.ends_at is None and r.source.startswith("purchase") for r in reasons):
+        return False
+    return _pay(m, person, house.LIFETIME)
+
+
+@act("money", 3, person=tuple(range(PEOPLE)))
+def subscribe(m: Machine, person: int) -> bool:
+    """The same for a plan that is paid by the month."""
+    return _pay(m, person, house.MONTHLY)
+
+
+def _pay(m: Machine, person: int, slug: str) -> bool:
     who = m.model.people[person]
     opened: list[tuple[int, str]] = []
-    if not who.name or any(r.ends_at is None and r.source.startswith("purchase") for r in who.reasons.values()):
+    if not who.name:
         return False
-    if not _desk(m, "checkout", lambda: opened.append(house.open_page(who.user_id)), slowly=False) or not opened:
+    if not desk(m, "checkout", lambda: opened.append(house.open_page(who.user_id, slug)), slowly=False) or not opened:
         return False
     purchase_id, session_id = opened[0]
-    source = f"purchase:{purchase_id}"
-    if source in m.sessions:
+    if any(each.session_id == session_id for each in m.bought):
         # The page of a payment that the store has not heard of yet.
         return True
     with m.stage.app.app_context():
         if house.cashier().pay(session_id).payment != "paid":
             # The page had run out, and the store has not heard of that yet.
             return False
-    m.sessions[source] = (person, session_id)
-    m.payments.append((person, session_id))
+    m.bought.append(Bought(person, session_id, slug))
+    source = f"purchase:{purchase_id}" if slug == house.LIFETIME else f"subscription:{session_id}"
     m.reason(who, source)
     who.reasons[source].is_known = False
     return True
@@ -258,24 +223,11 @@ def deliver(m: Machine, number: int, again: bool, slowly: bool) -> bool:
 
 @act("money", 1, number=(0, 1, 2, 3))
 def lose_event(m: Machine, number: int) -> bool:
-    """Stripe's event never comes: the purchase is looked up all the same."""
-    if number >= len(m.post) or not m.post[number][0].startswith(("checkout.", "payment_intent.")):
+    """Stripe's event never comes: what it tells is found by looking, or by the daily comparison."""
+    if number >= len(m.post):
         return False
     del m.post[number]
-    return _fault(m, "lost webhook")
-
-
-@act("money", 2, person=tuple(range(PEOPLE)))
-def refund(m: Machine, person: int) -> bool:
-    who = m.model.people[person]
-    for source, (number, session_id) in m.sessions.items():
-        if number == person and who.reasons[source].ends_at is None:
-            with m.stage.app.app_context():
-                if not house.at_stripe(methodcaller("give_back", session_id)):
-                    return False
-            who.reasons[source].ends_at = m.clock.at
-            return True
-    return False
+    return fault(m, "lost webhook")
 
 
 @act("gifts", 2.5, person=tuple(range(PEOPLE)), seconds=(None, 40, 700, 4000), slowly=BOTH)
@@ -285,9 +237,9 @@ def gift(m: Machine, person: int, seconds: int | None, slowly: bool) -> bool:
 
     def deed() -> None:
         source = house.gift(who.user_id, ends_at)
-        _on_commit(lambda: m.reason(who, source, ends_at))
+        on_commit(lambda: m.reason(who, source, ends_at))
 
-    return _desk(m, "gift", deed, slowly=slowly)
+    return desk(m, "gift", deed, slowly=slowly)
 
 
 @act("gifts", 2, person=tuple(range(PEOPLE)), slowly=BOTH)
@@ -300,10 +252,10 @@ def end(m: Machine, person: int, slowly: bool) -> bool:
 
     def deed() -> None:
         if house.end(source):
-            _on_commit(lambda: setattr(who.reasons[source], "ends_at", m.clock.at))
+            on_commit(lambda: setattr(who.reasons[source], "ends_at", m.clock.at))
 
     who.reasons[source].is_shaky = True
-    return _desk(m, f"end {source}", deed, slowly=slowly)
+    return desk(m, f"end {source}", deed, slowly=slowly)
 
 
 @act("gifts", 2, person=tuple(range(PEOPLE)), back=(False, True), slowly=BOTH)
@@ -317,10 +269,10 @@ def suspend(m: Machine, person: int, back: bool, slowly: bool) -> bool:
 
     def deed() -> None:
         if (house.resume if back else house.suspend)(source):
-            _on_commit(lambda: who.reasons[source].rest(not back))
+            on_commit(lambda: who.reasons[source].rest(not back))
 
     who.reasons[source].is_shaky = True
-    return _desk(m, f"{'resume' if back else 'suspend'} {source}", deed, slowly=slowly)
+    return desk(m, f"{'resume' if back else 'suspend'} {source}", deed, slowly=slowly)
 
 
 # The shop and its staff.
@@ -334,9 +286,9 @@ def activate(m: Machine, script: int, slowly: bool) -> bool:
 
     def deed() -> None:
         house.activate(strategy.strategy_id)
-        _on_commit(lambda: setattr(strategy, "is_live", True))
+        on_commit(lambda: setattr(strategy, "is_live", True))
 
-    return _desk(m, f"activate S{script}", deed, slowly=slowly)
+    return desk(m, f"activate S{script}", deed, slowly=slowly)
 
 
 @act("shop", 1, script=(0, 1, 2), letter=("a", "b", "c"), slowly=BOTH)
@@ -346,14 +298,14 @@ def change_script(m: Machine, script: int, letter: str, slowly: bool) -> bool:
 
     def deed() -> None:
         if house.change_script(strategy.strategy_id, wanted):
-            _on_commit(lambda: strategy.move(wanted))
+            on_commit(lambda: strategy.move(wanted))
 
-    return _desk(m, f"S{script} becomes {wanted}", deed, slowly=slowly)
+    return desk(m, f"S{script} becomes {wanted}", deed, slowly=slowly)
 
 
 @act("staff", 2, to=("MANUAL", "DISABLED", "AUTO", "AUTO"), slowly=BOTH)
 def switch(m: Machine, to: str, slowly: bool) -> bool:
-    return _desk(m, f"switch to {to}", lambda: house.switch(to), slowly=slowly)
+    return desk(m, f"switch to {to}", lambda: house.switch(to), slowly=slowly)
 
 
 @act("staff", 4, number=(0, 1, 2), verdict=("done", "done", "done", "a lie", "cannot"), slowly=BOTH)
@@ -364,13 +316,13 @@ def task(m: Machine, number: int, verdict: str, slowly: bool) -> bool:
         return False
     task_id, pair, wanted = tasks[number]
     if verdict == "cannot" or (verdict == "done" and not m.can_be_done(pair, wanted=wanted)):
-        return wanted and _desk(m, f"task {task_id} cannot", lambda: house.task_cannot(task_id), slowly=slowly)
+        return wanted and desk(m, f"task {task_id} cannot", lambda: house.task_cannot(task_id), slowly=slowly)
     if verdict == "done":
         m.by_hand(pair, wanted=wanted)
     else:
         m.model.lies.add(pair)
         m.model.edited.add(pair)
-    return _desk(m, f"task {task_id} {verdict}", lambda: house.task_done(task_id), slowly=slowly)
+    return desk(m, f"task {task_id} {verdict}", lambda: house.task_done(task_id), slowly=slowly)
 
 
 @act("staff", 1, number=(0, 1, 2), slowly=BOTH)
@@ -378,12 +330,12 @@ def retry(m: Machine, number: int, slowly: bool) -> bool:
     rows = [row for row in m.rows.values() if row.state in ("with_staff", "failed")]
     if number >= len(rows):
         return False
-    return _desk(m, "retry", lambda: house.retry(rows[number].id), slowly=slowly)
+    return desk(m, "retry", lambda: house.retry(rows[number].id), slowly=slowly)
 
 
 @act("staff", 2, person=tuple(range(PEOPLE)))
 def recheck(m: Machine, person: int) -> bool:
-    return _desk(m, "recheck", lambda: house.recheck(m.model.people[person].user_id), slowly=False)
+    return desk(m, "recheck", lambda: house.recheck(m.model.people[person].user_id), slowly=False)
 
 
 # The world.
@@ -398,28 +350,4 @@ def pass_time(m: Machine, seconds: int) -> bool:
 @act("redis", 0.7)
 def flush(m: Machine) -> bool:
     m.stage.redis.flushall()
-    return _fault(m, "Redis flushed")
-
-
-def _fault(m: Machine, kind: str, times: int = 1) -> bool:
-    m.faults[kind] += times
-    return True
-
-
-def _desk(m: Machine, what: str, deed: Callable[[], Any], *, slowly: bool) -> bool:
-    """A person's act: one transaction at the desk. `slowly` leaves it open for others to come in between."""
-    if "desk" in m.slots:
-        return False
-    m.start("desk", what, m.stage.in_transaction(deed))
-    return slowly or m.run("desk")
-
-
-def _on_commit(tell: Callable[[], None]) -> None:
-    from tests.faults.machine import lockstep
-
-    actor = lockstep.current()
-    assert actor is not None
-    actor.on_commit.append(tell)
-
-
-__all__ = ["ACTS", "Act", "Pair", "Person", "Script", "perform"]
+    return fault(m, "Redis flushed")

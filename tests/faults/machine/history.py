@@ -31,7 +31,14 @@ SPELLINGS = ("Alpha", "Bravo", "Shared", "Common", "Unknown")
 WEB_SECONDS = 30
 WEBHOOK = "/api/webhooks/stripe"
 # Events about somebody's customer, or papers: they say nothing about money that others do not say.
-UNHEARD = ("customer.", "invoice.", "charge.succeeded", "charge.failed")
+UNHEARD = (
+    "customer.created",
+    "customer.updated",
+    "charge.succeeded",
+    "charge.failed",
+    "invoice.created",
+    "invoice.final",
+)
 # So long after it was sent a request may still be carried out, although nobody waits for its answer any more. The
 # store reckons with a lease after it has given up waiting.
 LATEST = timedelta(seconds=195)
@@ -41,6 +48,13 @@ _ROWS = """
            g.next_attempt_at, g.said_by,
            (SELECT n.user_id FROM tradingview_name n WHERE n.name_key = g.name_key AND n.released_at IS NULL)
     FROM grants g ORDER BY g.id
+"""
+# The model names a subscription by the checkout that began it.
+_SOURCES = """
+    SELECT source FROM entitlement
+    UNION ALL
+    SELECT 'subscription:' || p.session_id FROM purchase p
+    JOIN entitlement e ON e.source = 'subscription:' || p.subscription_id WHERE p.session_id IS NOT NULL
 """
 
 
@@ -58,6 +72,15 @@ class Opening:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Bought:
+    """A payment page and who paid on it, for which plan."""
+
+    person: int
+    session_id: str
+    slug: str
 
 
 @dataclass(frozen=True)
@@ -91,10 +114,9 @@ class Machine:
         self.slots: dict[str, Actor] = {}
         self.post: list[tuple[str, bytes]] = []
         self.untold: bytes | None = None
-        # Who paid on which page; and the pages that somebody left, which may be recovered.
-        self.sessions: dict[str, tuple[int, str]] = {}
-        self.payments: list[tuple[int, str]] = []
-        self.left: list[tuple[int, str]] = []
+        # Who paid on which page for which plan; and the pages that somebody left, which may be recovered.
+        self.bought: list[Bought] = []
+        self.left: list[Bought] = []
         self.rows: dict[int, Row] = {}
         self.trace: list[str] = []
         self.acts: Counter[str] = Counter()
@@ -133,13 +155,15 @@ class Machine:
                      "created_at": now, "updated_at": now}
             for n in range(3)
         ]  # fmt: skip
-        plan = {"slug": "lifetime", "name": "Lifetime", "price_cents": 9900, "currency": "usd", "covers_all": True,
+        plan = {"slug": house.LIFETIME, "name": "Lifetime", "price_cents": 9900, "currency": "usd", "covers_all": True,
                 "active": True, "position": 0, "created_at": now, "stripe_price_id": "price_machine"}  # fmt: skip
+        monthly = {"slug": house.MONTHLY, "name": "Monthly", "price_cents": 1900, "mode": "subscription",
+                   "interval": "month", "position": 1, "stripe_price_id": "price_monthly"}  # fmt: skip
         tables = self.stage.metadata.tables
         with self.stage.engine.begin() as connection:
             connection.execute(sa.insert(tables["users"]).values(people))
             connection.execute(sa.insert(tables["strategy"]).values(strategies))
-            connection.execute(sa.insert(tables["plan"]).values(plan))
+            connection.execute(sa.insert(tables["plan"]), [{"mode": "payment", "interval": ""} | plan, plan | monthly])
         scripts = [Script(n, n + 1, f"PUB;{n}a", is_live=n < 2) for n in range(3)]
         return Model([Person(n, n + 1) for n in range(PEOPLE)], scripts)
 
@@ -332,11 +356,15 @@ class Machine:
         self._look_at_people()
 
     def _learn_of_payments(self) -> None:
-        unknown = [reason for who in self.model.people for reason in who.reasons.values() if not reason.is_known]
-        if unknown:
-            sources = {row[0] for row in self.lockstep.ask("SELECT source FROM entitlement")}
-            for reason in unknown:
-                reason.is_known = reason.source in sources
+        unknown = [(who, reason) for who in self.model.people for reason in who.reasons.values() if not reason.is_known]
+        if not unknown:
+            return
+        sources = {row[0] for row in self.lockstep.ask(_SOURCES)}
+        for who, reason in unknown:
+            reason.is_known = reason.source in sources
+            if reason.is_known and reason.source.startswith("purchase"):
+                # From now on the store may end what this purchase replaces.
+                who.doubt("subscription")
 
     def _without_access(self) -> list[tuple[Person, Script]]:
         """Who had verified access, is entitled ever since, and cannot use it now under any name."""

@@ -16,7 +16,7 @@ from sts_app.accounts.models import User
 from sts_app.billing import comparing, evidence, refunds
 from sts_app.billing import queries as billing_queries
 from sts_app.billing import services as billing
-from sts_app.billing.gateway import Refused
+from sts_app.billing.gateway import PaymentFacts, Refused, SubscriptionFacts
 from sts_app.billing.models import Dispute, Purchase
 from sts_app.billing.simulated import SimulatedPayments
 from sts_app.catalog import services as catalog
@@ -29,14 +29,15 @@ from tests.builders import opened
 from tests.fakes.access_service import SESSION_ID, SIGNATURE
 
 STAFF = "staff:sam@staff.example"
+LIFETIME, MONTHLY = "lifetime", "monthly"
 
 
 def user(user_id: int) -> User:
     return db.session.get_one(User, user_id)
 
 
-def plan() -> Plan:
-    return db.session.scalars(sa.select(Plan).order_by(Plan.id).limit(1)).one()
+def plan(slug: str = LIFETIME) -> Plan:
+    return db.session.scalars(sa.select(Plan).where(Plan.slug == slug)).one()
 
 
 def cashier() -> SimulatedPayments:
@@ -45,9 +46,9 @@ def cashier() -> SimulatedPayments:
     return adapter
 
 
-def open_page(user_id: int) -> tuple[int, str]:
+def open_page(user_id: int, slug: str) -> tuple[int, str]:
     """Open a purchase and its payment page, as the checkout does; its id and the session's."""
-    purchase = opened(user(user_id), plan())
+    purchase = opened(user(user_id), plan(slug))
     purchase_id = purchase.id
     if purchase.session_id is None:
         wanted, key = billing.checkout_request(purchase)
@@ -68,17 +69,31 @@ def at_stripe(deed: Callable[[SimulatedPayments], Any]) -> bool:
     return True
 
 
-def ask_refund(session_id: str, cents: int | None) -> None:
-    purchase = db.session.scalars(sa.select(Purchase).where(Purchase.session_id == session_id)).one_or_none()
-    if purchase is not None:
-        refunds.ask(purchase.id, reason="the machine said so", actor=STAFF, amount_cents=cents)
+def look(ref: str) -> PaymentFacts:
+    """What Stripe says of a payment, by its checkout or its invoice."""
+    return cashier().look_up(ref) if ref.startswith("cs_") else cashier().look_up_invoice(ref)
 
 
-def submit_evidence(session_id: str) -> None:
-    statement = sa.select(Dispute.id).join(Purchase, Purchase.id == Dispute.purchase_id)
-    dispute_id = db.session.scalar(statement.where(Purchase.session_id == session_id).limit(1))
-    if dispute_id is not None:
-        evidence.submit(dispute_id, actor=STAFF)
+def subscription(session_id: str) -> SubscriptionFacts | None:
+    """What Stripe says of the subscription that a checkout began."""
+    named = cashier().look_up(session_id).subscription_id
+    return cashier().look_up_subscription(named) if named is not None else None
+
+
+def ask_refund(ref: str, cents: int | None) -> None:
+    purchase_id = db.session.scalar(sa.select(Purchase.id).where(_paid_as(ref)))
+    if purchase_id is not None:
+        refunds.ask(purchase_id, reason="the machine said so", actor=STAFF, amount_cents=cents)
+
+
+def submit_evidence(dispute_id: str) -> None:
+    known = db.session.scalar(sa.select(Dispute.id).where(Dispute.external_id == dispute_id))
+    if known is not None:
+        evidence.submit(known, actor=STAFF)
+
+
+def _paid_as(ref: str) -> sa.ColumnElement[bool]:
+    return Purchase.session_id == ref if ref.startswith("cs_") else Purchase.invoice_id == ref
 
 
 def compare() -> None:

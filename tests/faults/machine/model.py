@@ -51,10 +51,17 @@ class Person:
     spelling: str = ""
     names: set[str] = field(default_factory=set)
     reasons: dict[str, Reason] = field(default_factory=dict)
+    # Whatever for, and whether or not anybody has reckoned with it.
+    has_paid: bool = False
 
     def rename(self, name: str) -> None:
         self.name, self.spelling = name.lower(), name
         self.names.add(self.name)
+
+    def doubt(self, *kinds: str) -> None:
+        """From now on either may be seen of what was paid for: nobody knows when the store hears of what happens."""
+        for source, reason in self.reasons.items():
+            reason.is_shaky = reason.is_shaky or source.startswith(kinds)
 
     def is_entitled(self, now: datetime) -> bool:
         return any(reason.holds(now) for reason in self.reasons.values())
@@ -109,7 +116,7 @@ class Model:
 
     def had_reason(self, name: str) -> bool:
         """Whether this name is or was somebody's who ever had a reason for access."""
-        return any(name in person.names and person.reasons for person in self.people)
+        return any(name in person.names and (person.reasons or person.has_paid) for person in self.people)
 
     def working(self, person: Person, script: Script, held: set[Pair]) -> bool:
         """Whether this person can use this strategy under any name and any script of theirs."""

@@ -1,162 +1,193 @@
 """Money that goes to and fro: what buyers, banks, Stripe's dashboard and staff do with a payment.
 
-What it means in the end is read from the simulated Stripe's own books (`settled`), by a reckoning that shares
-no code with the store. In between either may be seen, because nobody knows when the store hears of it.
+What it means in the end is read from the simulated Stripe's own books (see `books.py`). In between either
+may be seen, because nobody knows when the store hears of it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.faults.machine import house
-from tests.faults.machine.acts import BOTH, _desk, _fault, act
-from tests.faults.machine.history import PEOPLE, Machine
-from tests.faults.machine.model import Reason
+from tests.faults.machine import books, house
+from tests.faults.machine.history import PEOPLE, Bought, Machine
+from tests.faults.machine.table import BOTH, act, desk, fault
 
-EVERYBODY = tuple(range(PEOPLE))
 PART = 1000
+# Which payment, the latest first; and which of what waits.
+LATEST = (0, 0, 1, 2, 4)
+ANY = (0, 0, 1, 2)
 
 
-@act("banks", 2, person=EVERYBODY, slowly=BOTH, part=BOTH)
-def store_refund(m: Machine, person: int, slowly: bool, part: bool) -> bool:
+@act("banks", 2, payment=LATEST, slowly=BOTH, part=BOTH)
+def store_refund(m: Machine, payment: int, slowly: bool, part: bool) -> bool:
     """Staff give money back, all or a part."""
-    session_id = _paid(m, person)
-    if session_id is None:
+    paid = books.payment(m, payment)
+    if paid is None:
         return False
-    _doubt(m)
-    return _desk(m, "refund", lambda: house.ask_refund(session_id, PART if part else None), slowly=slowly)
+    _doubt(m, paid.person)
+    return desk(m, "refund", lambda: house.ask_refund(paid.ref, PART if part else None), slowly=slowly)
 
 
-@act("banks", 1, person=EVERYBODY)
-def part_back(m: Machine, person: int) -> bool:
-    """A part goes back at Stripe's dashboard."""
-    session_id = _paid(m, person)
-    return session_id is not None and _at_stripe(m, lambda till: till.give_back(session_id, PART))
+@act("money", 2, payment=LATEST, part=(False, False, True), slow=(False, False, True))
+def dashboard_refund(m: Machine, payment: int, part: bool, slow: bool) -> bool:
+    """Money goes back at Stripe's dashboard, at once or on a slow way."""
+    paid = books.payment(m, payment)
+    if paid is None:
+        return False
+    cents, status = PART if part else None, "pending" if slow else "succeeded"
+    if not _at_stripe(m, paid.person, lambda till: till.give_back(paid.intent, cents, status=status)):
+        return False
+    for source, reason in m.model.people[paid.person].reasons.items():
+        if paid.slug == house.LIFETIME and not part and source.startswith("purchase"):
+            reason.ends_at = reason.ends_at or m.clock.at
+    return True
 
 
 @act("banks", 1)
 def slow_refunds(m: Machine) -> bool:
-    """The next refund is on its way for a while."""
-    return _at_stripe(m, lambda till: till.next_refund("pending"))
+    """The next refund of the store's own is on its way for a while."""
+    with m.stage.app.app_context():
+        return house.at_stripe(lambda till: till.next_refund("pending"))
 
 
-@act("banks", 1.5, person=EVERYBODY, arrives=BOTH)
-def refund_moves(m: Machine, person: int, arrives: bool) -> bool:
-    """The bank takes a refund that was on its way, or sends it back."""
-    session_id = _paid(m, person)
-    if session_id is None:
+@act("banks", 4, number=ANY, way=ANY)
+def refund_moves(m: Machine, number: int, way: int) -> bool:
+    """A refund that was on its way arrives, or waits for somebody, or comes back; one that arrived may still come back.
+
+    `way` chooses among those that are open to it.
+    """
+    moves = books.refunds_that_move(m)
+    if not moves:
         return False
-    facts = _look(m, session_id)
-    waiting = next((each.id for each in facts.refunds if each.status == "pending"), None)
-    if waiting is None:
-        return False
-    done = _at_stripe(m, lambda till: till.move_refund(waiting, "succeeded" if arrives else "failed"))
-    return done and (arrives or _fault(m, "refund came back"))
+    paid, refund_id, ways = moves[number % len(moves)]
+    status = ways[way % len(ways)]
+    done = _at_stripe(m, paid.person, lambda till: till.move_refund(refund_id, status))
+    return done and fault(m, f"refund {status}")
 
 
-@act("banks", 1.5, person=EVERYBODY, inquiry=(False, False, True))
-def dispute(m: Machine, person: int, inquiry: bool) -> bool:
-    session_id = _paid(m, person)
-    if session_id is None or _look(m, session_id).disputes:
+@act("banks", 2.5, payment=LATEST, inquiry=(False, False, True))
+def dispute(m: Machine, payment: int, inquiry: bool) -> bool:
+    paid = books.payment(m, payment)
+    if paid is None or books.facts(m, paid).disputes:
         return False
     status = "warning_needs_response" if inquiry else "needs_response"
-    return _at_stripe(m, lambda till: till.open_dispute(session_id, status)) and _fault(m, "dispute")
+    return _at_stripe(m, paid.person, lambda till: till.open_dispute(paid.intent, status)) and fault(m, "dispute")
 
 
-@act("banks", 1.5, person=EVERYBODY, verdict=("under_review", "won", "lost", "needs_response", "warning_closed"))
-def dispute_moves(m: Machine, person: int, verdict: str) -> bool:
-    session_id = _paid(m, person)
-    known = _look(m, session_id).disputes if session_id is not None else ()
-    return bool(known) and _at_stripe(m, lambda till: till.move_dispute(known[0].id, verdict))
-
-
-@act("banks", 0.7, person=EVERYBODY, slowly=BOTH)
-def answer_bank(m: Machine, person: int, slowly: bool) -> bool:
-    """Staff hand in the evidence."""
-    session_id = _paid(m, person)
-    if session_id is None or not _look(m, session_id).disputes:
+@act("banks", 3, number=ANY, way=ANY)
+def dispute_moves(m: Machine, number: int, way: int) -> bool:
+    """The bank goes on with a dispute."""
+    moves = books.disputes_that_move(m)
+    if not moves:
         return False
-    return _desk(m, "evidence", lambda: house.submit_evidence(session_id), slowly=slowly)
+    paid, dispute_id, ways = moves[number % len(moves)]
+    status = ways[way % len(ways)]
+    done = _at_stripe(m, paid.person, lambda till: till.move_dispute(dispute_id, status))
+    return done and fault(m, f"dispute {status}")
 
 
-@act("banks", 1.5, person=EVERYBODY)
-def leave(m: Machine, person: int) -> bool:
+@act("banks", 2, number=ANY, slowly=BOTH)
+def answer_bank(m: Machine, number: int, slowly: bool) -> bool:
+    """Staff hand in the evidence."""
+    moves = books.disputes_that_move(m)
+    if not moves:
+        return False
+    paid, dispute_id, _ = moves[number % len(moves)]
+    _doubt(m, paid.person)
+    return desk(m, "evidence", lambda: house.submit_evidence(dispute_id), slowly=slowly)
+
+
+@act("banks", 3, person=tuple(range(PEOPLE)), monthly=(False, False, True))
+def leave(m: Machine, person: int, monthly: bool) -> bool:
     """Somebody opens a payment page and lets it run out."""
     who = m.model.people[person]
+    slug = house.MONTHLY if monthly else house.LIFETIME
     opened: list[tuple[int, str]] = []
-    if not who.name or not _desk(m, "checkout", lambda: opened.append(house.open_page(who.user_id)), slowly=False):
+    if not who.name:
         return False
-    if not opened or opened[0][1] in {session_id for _, session_id in m.payments}:
+    if not desk(m, "checkout", lambda: opened.append(house.open_page(who.user_id, slug)), slowly=False):
         return False
-    m.left.append((person, opened[0][1]))
-    return _at_stripe(m, lambda till: till.expire(opened[0][1]))
+    if not opened or opened[0][1] in {each.session_id for each in m.bought}:
+        return False
+    m.left.append(Bought(person, opened[0][1], slug))
+    return _at_stripe(m, person, lambda till: till.expire(opened[0][1])) and fault(m, "expired checkout")
 
 
-@act("banks", 2, number=(0, 1, 2))
+@act("banks", 5, number=ANY)
 def come_back(m: Machine, number: int) -> bool:
     """Somebody goes on with a page that had run out, and pays: perhaps for the second time."""
-    if number >= len(m.left):
+    if not m.left:
         return False
-    person, left = m.left[number]
+    left = m.left[number % len(m.left)]
     paid: list[str] = []
 
     def deed(till: Any) -> None:
-        paid.append(till.recover(left))
+        paid.append(till.recover(left.session_id))
         till.pay(paid[0])
 
-    if not _at_stripe(m, deed):
+    if not _at_stripe(m, left.person, deed):
         return False
-    m.payments.append((person, paid[0]))
-    return _fault(m, "recovered checkout")
+    m.left.remove(left)
+    m.bought.append(Bought(left.person, paid[0], left.slug))
+    m.model.people[left.person].has_paid = True
+    return fault(m, "recovered checkout")
 
 
-def settled(m: Machine) -> None:
-    """Put what Stripe's books say in the end into the model."""
-    for person, session_id in m.payments:
-        facts = _look(m, session_id)
-        back = sum(each.amount for each in facts.refunds if each.status in ("pending", "requires_action", "succeeded"))
-        lost = sum(each.amount for each in facts.disputes if each.status == "lost")
-        disputed = any(each.status in ("needs_response", "under_review") for each in facts.disputes)
-        rows = m.lockstep.ask(f"SELECT id, status, refunded_cents FROM purchase WHERE session_id = '{session_id}'")
-        if len(rows) != 1:
-            m.fail(f"{session_id} was paid and has {len(rows)} purchases")
-        purchase_id, status, refunded = rows[0]
-        source = f"purchase:{purchase_id}"
-        who = m.model.people[person]
-        reason = who.reasons.setdefault(source, Reason(source, m.clock.at))
-        over = facts.amount_total <= back + lost
-        reason.ends_at = (reason.ends_at or m.clock.at) if over else None
-        reason.suspended = disputed and not over
-        wanted = "REFUNDED" if facts.amount_total <= back else "PARTIALLY_REFUNDED" if back else "COMPLETED"
-        if (status, refunded) != (wanted, back):
-            m.fail(f"{source} is {status} with {refunded} back, and by Stripe's books {wanted} with {back} back")
-        entitled = m.lockstep.ask(f"SELECT count(*) FROM entitlement WHERE source = '{source}'")[0][0]
-        if entitled > 1 or (entitled == 0 and not over):
-            m.fail(f"{source} entitles {entitled} times")
-    ours, theirs = house.our_books(m), house.their_books(m)
-    if ours != theirs:
-        m.fail(f"our books say {ours}, and Stripe's {theirs}")
+# Month by month.
 
 
-def _paid(m: Machine, person: int) -> str | None:
-    """The latest payment of a person."""
-    return next((session_id for number, session_id in reversed(m.payments) if number == person), None)
+@act("months", 3, number=ANY, succeeds=(True, True, False))
+def renew(m: Machine, number: int, succeeds: bool) -> bool:
+    """Another month begins, and is charged."""
+    begun = books.running(m)
+    if not begun:
+        return False
+    bought, told = begun[number % len(begun)]
+    return _month(m, bought, lambda till: till.renew(told.id, succeeds)) and (succeeds or fault(m, "failed renewal"))
 
 
-def _look(m: Machine, session_id: str) -> Any:
-    with m.stage.app.app_context():
-        return house.cashier().look_up(session_id)
+@act("months", 3, number=ANY, succeeds=BOTH)
+def try_again(m: Machine, number: int, succeeds: bool) -> bool:
+    """The payment of a renewal that failed is tried once more."""
+    late = [(bought, told) for bought, told in books.running(m) if told.status in ("past_due", "unpaid")]
+    if not late:
+        return False
+    bought, told = late[number % len(late)]
+    return _month(m, bought, lambda till: till.pay_invoice(told.invoices[-1].id, succeeds))
 
 
-def _at_stripe(m: Machine, deed: Any) -> bool:
-    """Something that happens at Stripe. False where Stripe itself says no."""
-    _doubt(m)
+@act("months", 2, number=ANY)
+def give_up(m: Machine, number: int) -> bool:
+    """Stripe tries no more."""
+    late = [(bought, told) for bought, told in books.running(m) if told.status == "past_due"]
+    if not late:
+        return False
+    bought, told = late[number % len(late)]
+    return _month(m, bought, lambda till: till.give_up(told.id)) and fault(m, "subscription unpaid")
+
+
+@act("months", 1.5, number=ANY, how=("with the month", "with the month", "not after all", "now"))
+def unsubscribe(m: Machine, number: int, how: str) -> bool:
+    """A customer ends a subscription on Stripe's page."""
+    begun = books.running(m)
+    if not begun:
+        return False
+    bought, told = begun[number % len(begun)]
+    if how == "now":
+        return _month(m, bought, lambda till: till.end_now(told.id))
+    return _month(m, bought, lambda till: till.cancel_at_period_end(told.id, how == "with the month"))
+
+
+def _month(m: Machine, bought: Bought, deed: Any) -> bool:
+    return _at_stripe(m, bought.person, deed)
+
+
+def _at_stripe(m: Machine, person: int, deed: Any) -> bool:
+    """Something that happens at Stripe to what this person paid for. False where Stripe itself says no."""
+    _doubt(m, person)
     with m.stage.app.app_context():
         return house.at_stripe(deed)
 
 
-def _doubt(m: Machine) -> None:
-    """From now on either may be seen of what was paid for: nobody knows when the store hears of what happens."""
-    for who in m.model.people:
-        for source, reason in who.reasons.items():
-            reason.is_shaky = reason.is_shaky or source.startswith("purchase")
+def _doubt(m: Machine, person: int) -> None:
+    m.model.people[person].doubt("purchase", "subscription")

@@ -162,7 +162,7 @@ _TWO_WORKERS = (
 )
 
 MUTANTS = (
-    Mutant("the old name goes first", 2, _old_name_goes_first),
+    Mutant("the old name goes first", 10, _old_name_goes_first),
     Mutant("a yes is believed", 1, _a_yes_is_believed),
     Mutant("silence is absence", Story(Opening(), _SILENT_WHILE_REVOKED), _silence_is_absence),
     Mutant("an old direction is settled", Story(Opening("direct"), _RENAMED_MEANWHILE), _an_old_direction_is_settled),

@@ -127,7 +127,7 @@ class History:
 
     def refund(self) -> None:
         buyer = self.paid.pop(self.chance.randrange(len(self.paid)))
-        self.shop.desk("/dev/stripe/").submit(f"/sessions/{buyer.session_id}/refund")
+        self.shop.desk(f"/dev/stripe/?q={buyer.session_id}").submit(f"/sessions/{buyer.session_id}/refund")
         self.refunded.append(buyer)
         self._did("refund")
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from tests.faults.machine import house, money
+from tests.faults.machine import books, house
 from tests.faults.machine.history import SLOTS, Machine
 
 ROUNDS = 90
 QUEUES = {"billing": "billing", "provisioning": "provisioning", "emails": "emails"}
 RECONCILED = 3
+SOON = timedelta(hours=2)
 
 _NEXT = """
     SELECT min(at) FROM (
@@ -23,6 +24,8 @@ _NEXT = """
         UNION ALL SELECT next_look_up_at FROM purchase
         UNION ALL SELECT next_attempt_at FROM refund
         UNION ALL SELECT next_attempt_at FROM dispute
+        UNION ALL SELECT next_look_up_at FROM subscription
+        WHERE tries > 0 OR lease_token IS NOT NULL OR cancel_because IS NOT NULL OR next_look_up_at <= %s
         UNION ALL SELECT next_attempt_at FROM email_message WHERE state IN ('queued', 'sending')
         UNION ALL SELECT canary_at FROM provisioning_control
     ) AS waiting
@@ -48,6 +51,11 @@ def rest(m: Machine) -> None:
     m.start("desk", "compare", m.stage.in_app(house.compare))
     _let_all_finish(m)
     rounds = _until_quiet(m, rounds)
+    if books.running(m):
+        # Each is looked at every day, and what is not paid in time comes to rest.
+        for wait in (timedelta(hours=25), timedelta(days=m.stage.settings.subscription_grace_days)):
+            m.pass_time(wait.total_seconds())
+            rounds = _until_quiet(m, rounds)
     if m.stage.reconciles and m.needs_reconciling:
         for _ in range(RECONCILED):
             m.pass_time(25 * 3600)
@@ -128,7 +136,8 @@ def _do_tasks(m: Machine) -> None:
 
 
 def _next_moment(m: Machine) -> datetime | None:
-    moment = m.lockstep.ask(_NEXT)[0][0]
+    # A subscription is looked at every day for as long as it runs.
+    moment = m.lockstep.ask(_NEXT, m.clock.at + SOON)[0][0]
     return moment if isinstance(moment, datetime) else None
 
 
@@ -150,7 +159,7 @@ def _what_waits(m: Machine) -> str:
 
 def check(m: Machine) -> None:
     m.say("--- at rest")
-    money.settled(m)
+    books.settled(m)
     _holders_are_right(m)
     _letters_are_right(m)
     left = m.lockstep.ask(

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.faults.machine.acts import ACTS, Act, perform
 from tests.faults.machine.history import SLOTS, Machine, Opening
 from tests.faults.machine.rest import rest
 from tests.faults.machine.seeded import WAYS
 from tests.faults.machine.stage import Stage
+from tests.faults.machine.table import ACTS, Act, perform
 
 SKEW = st.integers(-15, 15)
 
