@@ -2,6 +2,7 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
+NODE := tests/lighthouse/node_modules/.package-lock.json
 STS_STARTED_AT := $(shell date +%s)
 export STS_STARTED_AT
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -9,10 +10,10 @@ export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo bench faults test check fmt lock clean chromium
+.PHONY: help run demo bench faults test screens lighthouse browsers check fmt lock clean chromium other-browsers
 
 help: ## List these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(VENV)/.local ## Run the whole store here, with its own database and Redis (PORT=5000); Ctrl-C stops it
 	@$(VENV)/bin/sts run
@@ -25,6 +26,17 @@ bench: $(VENV)/.local ## Measure speeds and memory as ratios against baselines i
 
 test: $(VENV)/.dev chromium ## Run the tests (ARGS="-k name" for some of them)
 	@$(PY) -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+
+screens: $(VENV)/.dev chromium ## Take pictures of every page and state into screens/ (look at screens/index.html)
+	@$(PY) -m pytest tests/browser/screens.py --timeout 1200
+	@echo "Look at them: screens/index.html"
+
+lighthouse: $(VENV)/.dev $(NODE) chromium ## Measure every public page with Lighthouse (ROUNDS=3, ONLY="/ /pricing")
+	@$(PY) -m pytest tests/browser/markup.py
+	@$(PY) -m tests.lighthouse.measure
+
+browsers: $(VENV)/.dev other-browsers ## Buy once in Firefox and once in WebKit
+	@$(PY) -m pytest tests/browser/other_browsers.py
 
 HISTORIES ?= 200
 faults: $(VENV)/.dev ## Make HISTORIES random histories of faults (SEED=n to repeat them, ONE=n to tell one line by line)
@@ -44,7 +56,8 @@ fmt: $(VENV)/.dev ## Format code and templates, and mend what the linter can men
 
 clean: ## Remove the virtual environment, caches, and the local store with its data (not while it runs)
 	@$(or $(wildcard $(PY)),python3) sts_app/ops/folder.py
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results *.egg-info
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis test-results *.egg-info \
+		screens lighthouse-reports tests/lighthouse/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Locks ---------------------------------------------------------------------------------------------
@@ -92,7 +105,28 @@ $(VENV)/.only-local: requirements-local.txt pyproject.toml | $(PY)
 $(VENV)/.dev: requirements-dev.txt pyproject.toml | $(PY)
 	$(install)
 
-# The browser ---------------------------------------------------------------------------------------
+$(NODE): tests/lighthouse/package.json tests/lighthouse/package-lock.json
+	@command -v npm >/dev/null || { echo "Lighthouse needs Node 20.19 or newer with npm, and none was found." >&2; exit 1; }
+	@echo "Installing Lighthouse (once) ..."
+	@cd tests/lighthouse && npm ci --loglevel error
+	@touch $@
+
+# The browsers --------------------------------------------------------------------------------------
+
+other-browsers:
+	@if command -v firefox-esr >/dev/null && command -v WebKitWebDriver >/dev/null && command -v Xvfb >/dev/null; then \
+		exit 0; \
+	fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing Firefox and WebKit ..."; \
+		apt-get install -y -qq --no-install-recommends firefox-esr webkit2gtk-driver xvfb >/dev/null \
+			|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends firefox-esr webkit2gtk-driver xvfb \
+				>/dev/null; } && exit 0; \
+	fi; \
+	for name in firefox-esr WebKitWebDriver Xvfb; do \
+		command -v $$name >/dev/null || echo "*** There is no $$name." >&2; \
+	done; \
+	echo "*** Install them: sudo apt-get install firefox-esr webkit2gtk-driver xvfb" >&2; exit 1
 
 chromium:
 	@for name in "$$CHROMIUM" chromium chromium-browser google-chrome; do \

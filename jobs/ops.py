@@ -57,6 +57,7 @@ def _sweep() -> None:
         (services.checkouts_left, services.remind),
         (services.disputes_due, services.warn_of_dispute),
         (services.letters_lost, services.warn_of_letters),
+        (services.erasures_overdue, services.warn_of_erasure),
     ):
         with transaction():
             found = find()

@@ -6,7 +6,7 @@ import os
 
 from flask import Flask
 
-from sts_app import accounts, admin, billing, catalog, emails, ops, pages, provisioning, support
+from sts_app import accounts, admin, billing, catalog, emails, ops, pages, privacy, provisioning, support
 from sts_app.core import db, logs, queue, security, web
 from sts_app.settings import Settings, load
 
@@ -23,6 +23,6 @@ def create_app(settings: Settings | None = None) -> Flask:
     security.init_app(app, settings)
     web.init_app(app)
 
-    for room in (emails, catalog, accounts, provisioning, billing, support, pages, admin, ops):
+    for room in (emails, catalog, accounts, provisioning, billing, support, privacy, pages, admin, ops):
         room.init_app(app)
     return app

@@ -17,6 +17,7 @@ from sts_app.billing import cli as billing
 from sts_app.emails import cli as emails
 from sts_app.ops import cli as ops
 from sts_app.ops import folder
+from sts_app.privacy import cli as privacy
 from sts_app.provisioning import cli as provisioning
 from sts_app.settings import AppEnv, Settings, SettingsFault, load, names_of
 from sts_app.support import cli as support
@@ -95,6 +96,7 @@ for command in (
     *provisioning.commands,
     *billing.commands,
     *support.commands,
+    *privacy.commands,
     *emails.commands,
     *ops.commands,
     schema,

@@ -214,6 +214,11 @@ class Settings(BaseModel):
     # Sign-in
     magic_link_max_age: int = _named("MAGIC_LINK_MAX_AGE", default=1800, ge=60)
     session_days: int = _named("SESSION_DAYS", default=30, ge=1)
+    google_client_id: str | None = _named("GOOGLE_CLIENT_ID", default=None)
+    google_client_secret: SecretStr | None = _named("GOOGLE_CLIENT_SECRET", default=None)
+    google_discovery_url: str = _named(
+        "GOOGLE_DISCOVERY_URL", default="https://accounts.google.com/.well-known/openid-configuration"
+    )
 
     # Operations
     health_token: SecretStr | None = _named("HEALTH_TOKEN", "METRICS_BEARER_TOKEN", default=None)
@@ -221,7 +226,8 @@ class Settings(BaseModel):
     @field_validator(
         "stripe_secret_key", "resend_api_key", "tv_session_id", "tv_signature", "tv_access_api_url",
         "tv_canary_username", "credential_encryption_key", "stripe_price_id", "stripe_api_base", "resend_api_base",
-        "database_url_unpooled", "health_token", "support_email", "postal_address", mode="before",
+        "database_url_unpooled", "health_token", "support_email", "postal_address", "google_client_id",
+        "google_client_secret", mode="before",
     )  # fmt: skip
     @classmethod
     def _empty_means_unset(cls, value: object) -> object:
@@ -307,6 +313,17 @@ class Settings(BaseModel):
         return (self.app_url or f"http://127.0.0.1:{self.port}").rstrip("/")
 
     @property
+    def offers_google(self) -> bool:
+        """Whether people may sign in with Google."""
+        return self.google_client_id is not None and self.google_client_secret is not None
+
+    @property
+    def google_origin(self) -> str:
+        """Where Google's sign-in page is, for the browsers that are sent there from a form."""
+        parts = urlsplit(self.google_discovery_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
     def support_address(self) -> str:
         """Whom customers write to: `SUPPORT_EMAIL`, or else the plain address that letters come from."""
         return self.support_email or parseaddr(self.email_from)[1]
@@ -370,6 +387,10 @@ def _faults_of(settings: Settings, *, preparing: bool = False) -> list[str]:
         faults += _faults_of_address("TV_ACCESS_API_URL", s.tv_access_api_url)
     if s.provisioning_mode == "direct":
         faults += _faults_of_address("TV_BASE_URL", s.tv_base_url)
+    if s.google_client_id and not s.google_client_secret:
+        faults.append("GOOGLE_CLIENT_SECRET is needed with GOOGLE_CLIENT_ID")
+    if s.offers_google:
+        faults += _faults_of_address("GOOGLE_DISCOVERY_URL", s.google_discovery_url)
     if s.work_seconds + 3 * s.tv_call_timeout + 2 * s.tv_validate_timeout > s.job_timeout:
         faults.append("JOB_TIMEOUT must cover WORK_SECONDS, three TV_CALL_TIMEOUT and two TV_VALIDATE_TIMEOUT")
     if s.job_timeout + s.clock_skew_seconds >= s.lease_seconds:

@@ -6,8 +6,7 @@ import click
 from flask.cli import AppGroup
 
 from sts_app.accounts import services
-from sts_app.core.db import transaction
-from sts_app.core.errors import NotThere
+from sts_app.core.commands import ACTOR, step
 from sts_app.core.web import address_of
 
 admin = AppGroup("admin", help="Make somebody staff, or let them in when no letter can be sent.")
@@ -26,9 +25,9 @@ def _checked_email(ctx: click.Context, parameter: click.Parameter, value: str) -
 @click.argument("email", callback=_checked_email)
 def grant(email: str) -> None:
     """Give EMAIL the admin role, creating the account if needed."""
-    with transaction():
+    with step():
         is_new = services.user_by_email(email) is None
-        user = services.make_admin(email, actor="cli")
+        user = services.make_admin(email, actor=ACTOR)
     click.echo(f"{user.email} is an admin.{' New account: nobody had this address before.' if is_new else ''}")
 
 
@@ -36,11 +35,8 @@ def grant(email: str) -> None:
 @click.argument("email", callback=_checked_email)
 def link(email: str) -> None:
     """Print a sign-in link for a member of staff. It works once, for half an hour."""
-    try:
-        with transaction():
-            secret = services.link_for_staff(email, actor="cli")
-    except NotThere as refusal:
-        raise click.ClickException(refusal.sentence) from None
+    with step():
+        secret = services.link_for_staff(email, actor=ACTOR)
     click.echo(address_of("accounts.continue_sign_in", link=secret))
 
 

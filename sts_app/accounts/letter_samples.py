@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import sqlalchemy as sa
 
 from sts_app.accounts import letters
-from sts_app.accounts.models import LoginToken, User
+from sts_app.accounts.models import EmailChange, GoogleIdentity, LoginToken, User
+from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.emails.samples import Given, Sample, given
 
@@ -21,13 +24,64 @@ def customer() -> User:
     return user
 
 
+NEW_ADDRESS = "anna@new-mail.example"
+# As long as a signed link is.
+LINK = "ImV4YW1wbGUtb25seS1vcGVucy1ub3RoaW5nLWFuZC1uZXZlci1kaWQi.aSBx7A.this-link-opens-nothing"
+
+
 def _sign_in() -> Given:
-    # As long as a signed link is.
-    link = "ImV4YW1wbGUtb25seS1vcGVucy1ub3RoaW5nLWFuZC1uZXZlci1kaWQi.aSBx7A.this-link-opens-nothing"
-    return given(LoginToken(id=7, email=ADDRESS), link=link, code="482913")
+    return given(LoginToken(id=7, email=ADDRESS), link=LINK, code="482913")
+
+
+def _change() -> EmailChange:
+    now = clock.now()
+    return EmailChange(
+        id=7,
+        user_id=customer().id,
+        old_email=ADDRESS,
+        new_email=NEW_ADDRESS,
+        expires_at=now + timedelta(days=1),
+        confirmed_at=now,
+        call_off_until=now + timedelta(days=7),
+    )
+
+
+def _linked() -> Given:
+    return given(customer(), GoogleIdentity(id=7, email=ADDRESS))
 
 
 SAMPLES = (
     Sample("sign-in", "Somebody asks for a sign-in link", letters.sign_in, _sign_in),
     Sample("welcome", "An account is new", letters.welcome, lambda: given(customer())),
+    Sample(
+        "email-change",
+        "Somebody wants another address: to the new one",
+        letters.confirm_address,
+        lambda: given(_change(), link=LINK),
+    ),
+    Sample(
+        "email-change-taken",
+        "The address they want has an account",
+        letters.address_taken,
+        lambda: given(_change()),
+    ),
+    Sample(
+        "email-changed",
+        "The address has changed: to the old one",
+        letters.address_changed,
+        lambda: given(_change(), link=LINK),
+    ),
+    Sample(
+        "email-change-called-off",
+        "The change was taken back: to the old address",
+        letters.address_back,
+        lambda: given(_change()),
+    ),
+    Sample(
+        "email-change-undone",
+        "The change was taken back: to the new address",
+        letters.address_gone,
+        lambda: given(_change(), NEW_ADDRESS),
+    ),
+    Sample("google-linked", "Somebody signs in with Google for the first time", letters.google_linked, _linked),
 )

@@ -1,4 +1,4 @@
-"""People, their sign-in tokens and their sessions."""
+"""People, the ways they sign in, their sessions, and changes of their address."""
 
 from __future__ import annotations
 
@@ -35,6 +35,12 @@ class User(Row, UserMixin, Base):  # type: ignore[misc]  # flask-login carries n
     texts_version: Mapped[str | None]
     texts_accepted_at: Mapped[datetime | None]
     last_sign_in_at: Mapped[datetime | None]
+    # Since when this person wants to be erased, and nothing can be bought; blank again when they change their mind.
+    leaving_at: Mapped[datetime | None]
+    # Since when nobody can sign in to this account, because it is being erased or is.
+    closed_at: Mapped[datetime | None]
+    # Since when nothing here says who this was.
+    erased_at: Mapped[datetime | None]
 
     # The secret of the session this person is here with; set by `accounts.sessions`, never stored.
     session_secret: str = ""
@@ -75,7 +81,11 @@ class LoginToken(Row, Base):
 
 
 class UserSession(Row, Base):
-    """One browser that is signed in; revoked by setting `revoked_at`."""
+    """One browser that is signed in; revoked by setting `revoked_at`.
+
+    `device` is the browser and its system in words, and nothing else of what the browser says of itself. `way` is
+    how its person got in. `seen_at` is moved once an hour at most.
+    """
 
     __tablename__ = "user_session"
     __table_args__ = (sa.UniqueConstraint("digest"),)
@@ -84,3 +94,84 @@ class UserSession(Row, Base):
     digest: Mapped[str]
     expires_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
+    device: Mapped[str] = mapped_column(default="", server_default="")  # code before these columns leaves them out
+    way: Mapped[str] = mapped_column(default="", server_default="")
+    seen_at: Mapped[datetime | None]
+
+
+class GoogleIdentity(Row, Base):
+    """The Google account by which a person may sign in.
+
+    `subject` is Google's lasting name for it (the claim `sub`), whatever becomes of its e-mail address.
+    """
+
+    __tablename__ = "google_identity"
+    __table_args__ = (sa.UniqueConstraint("subject"), sa.UniqueConstraint("user_id"))
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"))
+    subject: Mapped[str]
+    email: Mapped[str]
+    last_used_at: Mapped[datetime | None]
+
+
+class EmailChange(Row, Base):
+    """A wish to have another e-mail address, and what became of it.
+
+    It waits for the link sent to the new address (`digest`) until `expires_at`. Once `confirmed_at` is set, the link
+    sent to the old address (`call_off_digest`) takes it back until `call_off_until`, and the old address is nobody
+    else's for as long. `ended_at` ends either link: dropped, replaced by another wish, or called off.
+    """
+
+    __tablename__ = "email_change"
+    __table_args__ = (
+        sa.UniqueConstraint("digest"),
+        sa.UniqueConstraint("call_off_digest"),
+        sa.CheckConstraint(
+            "(confirmed_at IS NULL) = (call_off_until IS NULL) AND (confirmed_at IS NULL) = (call_off_digest IS NULL)",
+            name="can_be_called_off_once_confirmed",
+        ),
+        sa.CheckConstraint("called_off_at IS NULL OR ended_at IS NOT NULL", name="ended_when_called_off"),
+        sa.Index("ix_email_change_old_email_lower", sa.func.lower(sa.text("old_email"))),
+    )
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)
+    old_email: Mapped[str]
+    new_email: Mapped[str]
+    digest: Mapped[str]
+    expires_at: Mapped[datetime]
+    confirmed_at: Mapped[datetime | None]
+    call_off_digest: Mapped[str | None]
+    call_off_until: Mapped[datetime | None]
+    called_off_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class HeldForm(Row, Base):
+    """What somebody had typed when the store asked who is there: kept encrypted for an hour, one for each person.
+
+    `digest` names the browser it was typed in, which alone has it back.
+    """
+
+    __tablename__ = "held_form"
+    __table_args__ = (sa.UniqueConstraint("user_id"),)
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"))
+    digest: Mapped[str]
+    path: Mapped[str]
+    sealed: Mapped[str]
+    expires_at: Mapped[datetime]
+
+
+class Visit(Base):
+    """When a person was last on their dashboard, so that it can say what changed meanwhile; one for each person.
+
+    `seen_at` moves with every look. `news_since` is the last look of the visit before this one, None in the first.
+    """
+
+    __tablename__ = "visit"
+
+    user_id: Mapped[int] = mapped_column(
+        sa.ForeignKey("users.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    seen_at: Mapped[datetime]
+    news_since: Mapped[datetime | None]

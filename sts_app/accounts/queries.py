@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import sqlalchemy as sa
 
+from sts_app.accounts.models import EmailChange, GoogleIdentity, User, UserSession
 from sts_app.audit.models import AuditLog
+from sts_app.core import tokens
 from sts_app.core.db import db
 
 
@@ -21,3 +24,93 @@ def sign_ins_of(user_id: int, *, latest: int = 50) -> Sequence[datetime]:
         AuditLog.subject == person, AuditLog.actor == person, AuditLog.action == "accounts.signed_in"
     )
     return db.session.scalars(statement.order_by(AuditLog.id.desc()).limit(latest)).all()
+
+
+@dataclass(frozen=True)
+class SessionLine:
+    """One browser that is signed in, as its person reads it. `seen` is coarse on purpose."""
+
+    id: int
+    device: str
+    way: str
+    since: datetime
+    until: datetime
+    seen: str
+    is_this: bool
+
+
+def sessions_of(user_id: int, now: datetime, *, this: str) -> list[SessionLine]:
+    """The browsers in which a person is signed in: that of the secret `this` first, then the last seen."""
+    seen_at = sa.func.coalesce(UserSession.seen_at, UserSession.created_at)
+    statement = sa.select(UserSession).where(
+        UserSession.user_id == user_id, UserSession.revoked_at.is_(None), UserSession.expires_at > now
+    )
+    own = set(tokens.digests("session", this))
+    lines = [
+        SessionLine(
+            id=row.id,
+            device=row.device or "A browser that did not say which",
+            way=_WAYS.get(row.way, ""),
+            since=row.created_at,
+            until=row.expires_at,
+            seen=_seen(row.seen_at or row.created_at, now),
+            is_this=row.digest in own,
+        )
+        for row in db.session.scalars(statement.order_by(seen_at.desc(), UserSession.id.desc()))
+    ]
+    return sorted(lines, key=lambda line: not line.is_this)
+
+
+_WAYS = {"link": "by the link of a letter", "code": "by the code of a letter", "google": "with Google"}
+
+
+def _seen(at: datetime, now: datetime) -> str:
+    days = (now.date() - at.date()).days
+    if days < 1:
+        return "today"
+    if days == 1:
+        return "yesterday"
+    return f"{days} days ago"
+
+
+def google_of(user_id: int) -> GoogleIdentity | None:
+    """The Google account by which a person may sign in, if any."""
+    return db.session.scalar(sa.select(GoogleIdentity).where(GoogleIdentity.user_id == user_id))
+
+
+def open_change_of(user_id: int, now: datetime) -> EmailChange | None:
+    """The change of address that waits for its link to be opened."""
+    return db.session.scalar(
+        sa.select(EmailChange)
+        .where(
+            EmailChange.user_id == user_id,
+            EmailChange.confirmed_at.is_(None),
+            EmailChange.ended_at.is_(None),
+            EmailChange.expires_at > now,
+        )
+        .order_by(EmailChange.id.desc())
+        .limit(1)
+    )
+
+
+def moved_from(email: str, now: datetime) -> EmailChange | None:
+    """The change by which an account gave this address up, while that can still be called off."""
+    return db.session.scalar(
+        sa.select(EmailChange)
+        .where(
+            sa.func.lower(EmailChange.old_email) == sa.func.lower(sa.literal(email)),
+            EmailChange.call_off_until > now,
+            EmailChange.ended_at.is_(None),
+        )
+        .order_by(EmailChange.id.desc())
+        .limit(1)
+    )
+
+
+def is_taken(email: str, now: datetime, *, by_other_than: int) -> bool:
+    """Whether this address belongs to another account, or may still go back to one."""
+    held = sa.select(User.id).where(sa.func.lower(User.email) == sa.func.lower(sa.literal(email)))
+    if db.session.scalar(held.where(User.id != by_other_than)) is not None:
+        return True
+    moved = moved_from(email, now)
+    return moved is not None and moved.user_id != by_other_than

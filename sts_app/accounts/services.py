@@ -1,4 +1,4 @@
-"""The verbs of accounts: ask for a sign-in letter, sign in with it, agree to the texts."""
+"""The verbs of accounts: ask for a sign-in letter, sign in with it, end sessions, agree to the texts."""
 
 from __future__ import annotations
 
@@ -10,18 +10,30 @@ from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import aliased
 
-from sts_app.accounts import letters
-from sts_app.accounts.models import TEXTS_VERSION, LoginToken, Role, User, UserSession
+from sts_app.accounts import letters, privacy, queries
+from sts_app.accounts.models import (
+    TEXTS_VERSION,
+    EmailChange,
+    HeldForm,
+    LoginToken,
+    Role,
+    User,
+    UserSession,
+)
 from sts_app.audit import services as audit
 from sts_app.core import clock, tokens
 from sts_app.core.db import claim, db
 from sts_app.core.errors import NotThere, Refusal
+from sts_app.core.money import as_moment
 from sts_app.emails import services as emails
 
 WRONG_TRIES = 5
 WRONG_TRIES_OF_ADDRESS = 20
 TRIES_ARE_COUNTED = timedelta(hours=24)
 LINK_PURPOSE = "sign-in-link"
+# How a person got in, as `UserSession.way` has it.
+BY_LINK, BY_CODE, BY_GOOGLE = "link", "code", "google"
+KEEP_ENDED = timedelta(days=1)
 
 
 class LinkOver(Refusal):
@@ -41,6 +53,23 @@ class CodesOver(Refusal):
         "Too many wrong codes were typed for this address today, so codes do not work until tomorrow. "
         "The link in the letter still does: ask for a new letter and open it on this device."
     )
+
+
+class AddressMoved(Refusal):
+    """Raised for an address that an account had until lately, while the change can still be called off."""
+
+    status = 409
+    code = "ADDRESS_MOVED"
+    title = "This address was changed"
+
+    def __init__(self, change: EmailChange) -> None:
+        assert change.confirmed_at is not None
+        assert change.call_off_until is not None
+        super().__init__(
+            f"Your account has had another address since {as_moment(change.confirmed_at)}: sign in with that one. "
+            "If it was not you who changed it, open the letter that we sent here then; its link takes the change "
+            f"back until {as_moment(change.call_off_until)}."
+        )
 
 
 @dataclass(frozen=True)
@@ -91,13 +120,16 @@ def peek_link(link: str) -> LoginToken:
     return found
 
 
-def sign_in_with_link(link: str) -> SignedIn:
-    """Use a link, once. Of two clicks at the same moment one wins; the other gets `LinkOver`."""
+def sign_in_with_link(link: str, *, device: str = "") -> SignedIn:
+    """Use a link, once. Of two clicks at the same moment one wins; the other gets `LinkOver`.
+
+    `device` is the browser in words. Raises `AddressMoved` too.
+    """
     token = peek_link(link)
-    return _sign_in(token)
+    return _sign_in(token, way=BY_LINK, device=device)
 
 
-def sign_in_with_code(token_id: int, code: str) -> SignedIn | None:
+def sign_in_with_code(token_id: int, code: str, *, device: str = "") -> SignedIn | None:
     """Use the code of a letter. None when it is wrong; the fifth wrong one ends link and code alike.
 
     The wrong try is a fact that must be kept, so it is returned and not raised. Raises `LinkOver`, and
@@ -113,7 +145,31 @@ def sign_in_with_code(token_id: int, code: str) -> SignedIn | None:
     if not tokens.matches("sign-in-code", f"{token.id}:{code}", token.code_digest):
         token.wrong_tries += 1
         return None
-    return _sign_in(token)
+    return _sign_in(token, way=BY_CODE, device=device)
+
+
+def welcome_in(
+    user: User, *, way: str, device: str, remember: bool, next_path: str | None, is_new: bool = False
+) -> SignedIn:
+    """Begin a session for somebody who has shown who they are in `way`, and greet them if the account is new."""
+    now = clock.now()
+    user.last_sign_in_at = now
+    secret = tokens.new_secret()
+    days = current_app.config["STS"].session_days if remember else 1
+    db.session.add(
+        UserSession(
+            user_id=user.id,
+            digest=tokens.digest("session", secret),
+            expires_at=now + timedelta(days=days),
+            device=device,
+            way=way,
+            seen_at=now,
+        )
+    )
+    audit.record(f"user:{user.id}", "accounts.signed_in", f"user:{user.id}", new=is_new, way=way)
+    if is_new:
+        letters.welcome(user)
+    return SignedIn(user, secret, next_path, remember, is_new)
 
 
 def sign_out(secret: str) -> None:
@@ -123,6 +179,58 @@ def sign_out(secret: str) -> None:
         .where(UserSession.digest.in_(tokens.digests("session", secret)), UserSession.revoked_at.is_(None))
         .values(revoked_at=clock.now())
     )
+
+
+def end_session(user: User, session_id: int) -> None:
+    """End one of this person's sessions; its browser is out at its next request. Quiet when it has ended already.
+
+    Raises `NotThere` for a session of somebody else.
+    """
+    found = db.session.get(UserSession, session_id)
+    if found is None or found.user_id != user.id:
+        raise NotThere
+    ended = sa.update(UserSession).where(UserSession.id == session_id, UserSession.revoked_at.is_(None))
+    if claim(ended.values(revoked_at=clock.now())):
+        audit.record(f"user:{user.id}", "accounts.session_ended", f"user:{user.id}", session=session_id)
+
+
+def end_sessions(user: User, *, actor: str, but: str | None = None) -> int:
+    """End every session of this person, but for the one with the secret `but`. Returns how many ended.
+
+    Sign-in letters that are on their way end too: whoever else reads them shall not come back by one.
+    """
+    now = clock.now()
+    statement = sa.update(UserSession).where(UserSession.user_id == user.id, UserSession.revoked_at.is_(None))
+    if but is not None:
+        statement = statement.where(UserSession.digest.not_in(tokens.digests("session", but)))
+    ended = db.session.execute(statement.values(revoked_at=now).execution_options(synchronize_session=False))
+    db.session.execute(
+        sa.update(LoginToken)
+        .where(sa.func.lower(LoginToken.email) == sa.func.lower(sa.literal(user.email)), LoginToken.used_at.is_(None))
+        .values(used_at=now)
+        .execution_options(synchronize_session=False)
+    )
+    many = int(ended.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
+    audit.record(actor, "accounts.sessions_ended", f"user:{user.id}", ended=many, kept_own=but is not None)
+    return many
+
+
+def rename(user: User, name: str) -> None:
+    """Call this person by another name. Quiet when it is the same."""
+    if user.name == name:
+        return
+    user.name = name
+    audit.record(f"user:{user.id}", "accounts.name_changed", f"user:{user.id}")
+
+
+def tidy() -> None:
+    """Delete a day after their end: sign-in letters, sessions, forms that were held, and changes of address."""
+    before = clock.now() - KEEP_ENDED
+    db.session.execute(sa.delete(LoginToken).where(LoginToken.expires_at < before))
+    db.session.execute(sa.delete(UserSession).where(UserSession.expires_at < before))
+    db.session.execute(sa.delete(HeldForm).where(HeldForm.expires_at < before))
+    last_use = sa.func.greatest(EmailChange.expires_at, EmailChange.call_off_until)
+    db.session.execute(sa.delete(EmailChange).where(last_use < before))
 
 
 def accept_texts(user: User) -> None:
@@ -135,8 +243,8 @@ def accept_texts(user: User) -> None:
 
 
 def make_admin(email: str, *, actor: str) -> User:
-    """Give `email` the admin role, creating the account if needed. Safe to call twice."""
-    user, _ = _user_for(email)
+    """Give `email` the admin role, creating the account if needed. Safe to call twice. Raises `AddressMoved`."""
+    user, _ = account_for(email)
     if user.role != Role.ADMIN:
         user.role = Role.ADMIN
         db.session.flush()
@@ -194,33 +302,22 @@ def _is_open(token: LoginToken, now: datetime) -> bool:
     return token.used_at is None and token.expires_at > now and token.wrong_tries < WRONG_TRIES
 
 
-def _sign_in(token: LoginToken) -> SignedIn:
-    now = clock.now()
+def _sign_in(token: LoginToken, *, way: str, device: str) -> SignedIn:
     used = sa.update(LoginToken).where(
         LoginToken.id == token.id, LoginToken.used_at.is_(None), LoginToken.wrong_tries < WRONG_TRIES
     )
-    if not claim(used.values(used_at=now)):
+    if not claim(used.values(used_at=clock.now())):
         raise LinkOver
-    user, is_new = _user_for(token.email)
-    user.last_sign_in_at = now
-    secret = tokens.new_secret()
-    days = current_app.config["STS"].session_days if token.remember else 1
-    db.session.add(
-        UserSession(
-            user_id=user.id,
-            digest=tokens.digest("session", secret),
-            expires_at=now + timedelta(days=days),
-        )
-    )
-    audit.record(f"user:{user.id}", "accounts.signed_in", f"user:{user.id}", new=is_new)
+    user, is_new = account_for(token.email)
     emails.arrived(token.letter_key)
-    if is_new:
-        letters.welcome(user)
-    return SignedIn(user, secret, token.next_path, token.remember, is_new)
+    return welcome_in(user, way=way, device=device, remember=token.remember, next_path=token.next_path, is_new=is_new)
 
 
-def _user_for(email: str) -> tuple[User, bool]:
-    """The account of an address, made when there is none; two at once make one."""
+def account_for(email: str) -> tuple[User, bool]:
+    """The account of an address that somebody has shown to be theirs, and whether it was made now.
+
+    Two at once make one. Raises `AddressMoved` for an address that another account may still take back.
+    """
     settings = current_app.config["STS"]
     is_admin = email.lower() in {address.lower() for address in settings.admin_emails}
     made = db.session.scalar(
@@ -229,8 +326,12 @@ def _user_for(email: str) -> tuple[User, bool]:
         .on_conflict_do_nothing()
         .returning(User.id)
     )
+    # Asked after the insert, which waits for whoever is giving the address up at this moment.
+    if made is not None and (change := queries.moved_from(email, clock.now())) is not None:
+        raise AddressMoved(change)
     user = user_by_email(email)
     assert user is not None
+    privacy.refuse_closed(user)
     if is_admin and (made is not None or user.role != Role.ADMIN):
         user.role = Role.ADMIN
         audit.record(audit.SYSTEM, "accounts.admin_granted", f"user:{user.id}", because="ADMIN_EMAIL")

@@ -1,4 +1,4 @@
-"""Sign-in and sign-out."""
+"""Sign-in by letter, and sign-out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from flask import Blueprint, Response, current_app, render_template, request, se
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_fresh
 
-from sts_app.accounts import services, sessions
+from sts_app.accounts import identities, services, sessions
 from sts_app.accounts.forms import CodeForm, SignInForm
 from sts_app.accounts.services import SignedIn
 from sts_app.core import tokens
@@ -35,9 +35,14 @@ def sign_in() -> ResponseReturnValue:
     next_path = own_path(request.args.get("next"))
     if current_user.is_authenticated and login_fresh():
         return see_other(next_path or "pages.dashboard")
-    email = current_user.email if current_user.is_authenticated else ""
-    form = SignInForm(formdata=None, next=next_path or "", email=email)
-    return render_template("accounts/sign_in.html", form=form)
+    is_again = current_user.is_authenticated
+    form = SignInForm(
+        formdata=None,
+        next=next_path or "",
+        email=current_user.email if is_again else "",
+        remember=is_again and current_app.config["REMEMBER_COOKIE_NAME"] in request.cookies,
+    )
+    return _page_of(form)
 
 
 @bp.get("/login")
@@ -55,7 +60,7 @@ def login() -> ResponseReturnValue:
 def sign_in_post() -> ResponseReturnValue:
     form = SignInForm()
     if not form.validate_on_submit():
-        return page_or_block("accounts/sign_in.html", "form", status=422, form=form)
+        return _page_of(form), 422
     browser = session.setdefault("sign_in_browser", tokens.new_secret())
     token = services.ask_for_link(
         form.email.data, browser=browser, next_path=own_path(form.next.data), remember=form.remember.data
@@ -80,12 +85,12 @@ def code_post() -> ResponseReturnValue:
     form = CodeForm()
     signed_in = None
     if form.validate_on_submit():
-        signed_in = services.sign_in_with_code(session["sign_in_token"], form.code.data)
+        signed_in = services.sign_in_with_code(session["sign_in_token"], form.code.data, device=sessions.device())
         if signed_in is None:
             form.code.errors = [*form.code.errors, "That is not the code in the letter. Five wrong tries end it."]
     if signed_in is None:
         return page_or_block("accounts/letter_sent.html", "form", status=422, form=form, email=session["sign_in_email"])
-    return _begin(signed_in)
+    return enter(signed_in)
 
 
 @bp.get("/sign-in/link/<link>")
@@ -98,14 +103,14 @@ def continue_sign_in(link: str) -> ResponseReturnValue:
     token = services.peek_link(link)
     browser = session.get("sign_in_browser", "")
     if token.browser_digest and tokens.matches("sign-in-browser", browser, token.browser_digest):
-        return _begin(services.sign_in_with_link(link))
+        return enter(services.sign_in_with_link(link, device=sessions.device()))
     return render_template("accounts/continue.html", link=link, email=token.email)
 
 
 @bp.post("/sign-in/link/<link>")
 @limiter.limit("10 per 15 minutes")
 def continue_sign_in_post(link: str) -> ResponseReturnValue:
-    return _begin(services.sign_in_with_link(link))
+    return enter(services.sign_in_with_link(link, device=sessions.device()))
 
 
 @bp.post("/sign-out")
@@ -115,7 +120,13 @@ def sign_out() -> ResponseReturnValue:
     return see_other("pages.home")
 
 
-def _begin(signed_in: SignedIn) -> ResponseReturnValue:
+def enter(signed_in: SignedIn) -> ResponseReturnValue:
+    """Begin the session of somebody who has shown who they are, and lead them to where they wanted to go."""
     sessions.begin(signed_in)
     toast("Welcome to the store." if signed_in.is_new else "Welcome back.")
     return see_other(signed_in.next_path or "pages.dashboard")
+
+
+def _page_of(form: SignInForm) -> str:
+    """The page that asks who is there. It is sent whole: one form leads to two places, by letter and by Google."""
+    return render_template("accounts/sign_in.html", form=form, google_is_offered=identities.is_offered())

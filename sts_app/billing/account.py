@@ -101,6 +101,7 @@ def purchases_of(user_id: int, now: datetime) -> list[ShownPurchase]:
     withdrawn = {withdrawal.purchase_id: withdrawal for withdrawal in queries.withdrawals_of_person(user_id)}
     plans = {plan.id: plan for plan in catalog.all_plans()}
     by_id = {purchase.id: purchase for purchase in purchases}
+    over = {each.id for each in queries.subscriptions_of(user_id) if each.state == SubscriptionState.ENDED}
     to_buy = _to_buy(user_id, plans.values())
     return [
         _shown(
@@ -112,6 +113,7 @@ def purchases_of(user_id: int, now: datetime) -> list[ShownPurchase]:
             by_id.get(purchase.duplicate_of_id) if purchase.duplicate_of_id is not None else None,
             now,
             may_retry=latest[purchase.plan_id] == purchase.id and purchase.plan_id in to_buy,
+            is_over=purchase.subscription_id in over,
         )
         for purchase in purchases
     ]
@@ -249,6 +251,7 @@ def _shown(
     now: datetime,
     *,
     may_retry: bool,
+    is_over: bool,
 ) -> ShownPurchase:
     status = PurchaseStatus(purchase.status)
     refunds, disputes = list(refunds), list(disputes)
@@ -262,7 +265,7 @@ def _shown(
         for refund in refunds
     ]
     lines += [dispute_in_words(cast(DisputeStatus, dispute.status)) for dispute in disputes]
-    if refunds or disputes:
+    if (refunds or disputes) and not is_over:
         lines.append(access_in_words(Access(purchase.access)))
     until = withdrawals.runs_until(purchase)
     is_open = withdrawals.is_open_to(purchase, disputes)

@@ -37,6 +37,12 @@ class Holding:
         """Whether a bank decides about the payment for good."""
         return self.subscription is None and self.purchase is not None and self.purchase.access == Access.SUSPENDED
 
+    @property
+    def is_unpaid(self) -> bool:
+        """Whether it is a subscription that waits for money, and may end without it."""
+        waits = (SubscriptionState.GRACE, SubscriptionState.PAUSED)
+        return self.subscription is not None and self.subscription.state in waits
+
 
 def holdings_of(user_id: int) -> list[Holding]:
     """Everything by which a person holds strategies, what was bought for good first, each kind oldest first.
@@ -128,14 +134,13 @@ def earlier_subscription(purchase: Purchase) -> Purchase | None:
 
     A renewal does not give way to one that waits for a payment itself.
     """
-    is_renewal = purchase.checkout_request is None
     others = [
         each
         for each in holdings_of(purchase.user_id)
         if each.purchase is not None
         and each.purchase.id != purchase.id
         and (each.subscription is None or each.subscription.id != purchase.subscription_id)
-        and not (is_renewal and each.subscription is not None and each.subscription.state == SubscriptionState.PAUSED)
+        and not (purchase.is_renewal and each.is_unpaid)
     ]
     held = covering(others, queries.plan_of(purchase))
     return held[0].purchase if held else None
@@ -150,6 +155,30 @@ def earlier_payment(purchase: Purchase) -> Purchase | None:
     ]
     held = covering(others, queries.plan_of(purchase))
     return held[0].purchase if held else None
+
+
+def bought_while_away(purchase: Purchase) -> list[Purchase]:
+    """What its buyer has paid for while the money of a purchase for good was gone, and holds twice now that it is back.
+
+    What was paid for while its money was there is flagged as paid twice, and left out.
+    """
+    holdings = holdings_of(purchase.user_id)
+    own = [each for each in holdings if each.purchase is not None and each.purchase.id == purchase.id]
+    return [
+        each.purchase
+        for each in holdings
+        if each not in own
+        and each.purchase is not None
+        and each.purchase.duplicate_of_id is None
+        and _came_later(each.purchase, purchase)
+        and (covering([each], queries.plan_of(purchase)) or covering(own, each.plan))
+    ]
+
+
+def _came_later(one: Purchase, other: Purchase) -> bool:
+    if one.paid_at is None or other.paid_at is None:
+        return False
+    return (one.paid_at, one.id) > (other.paid_at, other.id)
 
 
 def _covers(plan: Plan) -> frozenset[int]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
+from sts_app.accounts import privacy
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
 from sts_app.billing import lease
@@ -14,6 +15,7 @@ from sts_app.billing.gateway import CustomerRequest, Payments, TryLater
 from sts_app.billing.models import StripeCustomer
 from sts_app.core import clock, tokens
 from sts_app.core.db import db
+from sts_app.core.queue import wake
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ def remember(user_id: int, external_id: str) -> None:
     if row.external_id is None:
         row.external_id = external_id
         audit.record(f"user:{user_id}", "billing.customer_made", f"user:{user_id}", customer=external_id)
+        if privacy.is_closed(user_id):
+            # Made while its person was on the way out: it goes as well.
+            row.delete_at, row.deleted_at = clock.now(), None
+            wake("billing.work")
 
 
 def failed(user_id: int, trouble: TryLater) -> None:
@@ -72,11 +78,14 @@ def failed(user_id: int, trouble: TryLater) -> None:
 
 
 def forget(external_id: str) -> bool:
-    """The provider does not know this customer any more. The next purchase makes a new one. False for a stranger."""
+    """The provider does not know this customer any more. The next purchase makes a new one. False for a stranger.
+
+    And for somebody whose account has closed: no further one is made, and the id is kept for what comes late.
+    """
     row = db.session.scalar(
         sa.select(StripeCustomer).where(StripeCustomer.external_id == external_id).with_for_update()
     )
-    if row is None:
+    if row is None or privacy.is_closed(row.user_id):
         return False
     user = db.session.get_one(User, row.user_id)
     ref = f"cus_{tokens.new_secret()[:24]}"

@@ -81,7 +81,7 @@ def pack_of(dispute_id: int) -> Pack:
     if dispute is None:
         raise NotThere(cause=f"dispute:{dispute_id}")
     is_sent = standing_of(dispute) in (Standing.HANDED_IN, Standing.ON_ITS_WAY)
-    return dispute.evidence if is_sent and dispute.evidence is not None else gather(dispute_id)
+    return _kept(dispute) if is_sent and dispute.evidence is not None else gather(dispute_id)
 
 
 def gather(dispute_id: int) -> Pack:
@@ -92,10 +92,9 @@ def gather(dispute_id: int) -> Pack:
     purchase = db.session.get_one(Purchase, dispute.purchase_id)
     user = db.session.get_one(User, purchase.user_id)
     plan = db.session.get_one(Plan, purchase.plan_id)
-    settings = current_app.config["STS"]
     return {
         "gathered_at": _iso(clock.now()),
-        "merchant": {"name": settings.app_name, "website": settings.public_url},
+        "merchant": _merchant(),
         "dispute": {
             "id": dispute.external_id,
             "reason": dispute.reason,
@@ -183,6 +182,16 @@ def warn(dispute_id: int) -> bool:
     dispute.warned_of = dispute.due_by
     letters_trouble.dispute_due(db.session.get_one(Purchase, dispute.purchase_id), dispute)
     return True
+
+
+def _merchant() -> dict[str, str]:
+    settings = current_app.config["STS"]
+    return {"name": settings.app_name, "website": settings.public_url}
+
+
+def _kept(dispute: Dispute) -> Pack:
+    """The pack as it was gathered. One that was gathered before packs named the merchant has today's name."""
+    return {"merchant": _merchant()} | (dispute.evidence or {})
 
 
 def _due_soon(now: datetime) -> sa.Select[Dispute]:
@@ -313,7 +322,7 @@ def claim() -> Submitting | None:
         token,
         dispute.id,
         dispute.purchase_id,
-        dispute.evidence or {},
+        _kept(dispute),
         request_of(dispute),
         dispute.attempt,
         dispute.submissions,

@@ -15,6 +15,7 @@ from sts_app.core import clock
 from sts_app.provisioning import queries as provisioning
 from sts_app.provisioning.rules import AccessState
 
+MAY_END = "If that ends your subscription, another letter tells you so. Your dashboard shows how your access stands."
 SUSPENDED = "Your access is suspended until the bank has decided, and comes back by itself if the payment stands."
 
 
@@ -24,6 +25,9 @@ class Held:
 
     `given` is read back from TradingView, `coming` is on its way there, `waiting` is for the person or for staff to
     go on with, `resting` is suspended, `gone` was theirs. What never was theirs is in none of them.
+
+    `begins` says that what was paid for now is a subscription which has not been read yet, and `may_end` that the
+    subscription of this money waits for a last look before it ends.
     """
 
     given: tuple[str, ...] = ()
@@ -31,6 +35,8 @@ class Held:
     waiting: tuple[str, ...] = ()
     resting: tuple[str, ...] = ()
     gone: tuple[str, ...] = ()
+    begins: bool = False
+    may_end: bool = False
 
     @property
     def is_all(self) -> bool:
@@ -44,7 +50,7 @@ class Held:
 
     def is_coming(self, own: Access) -> bool:
         """Whether access is on its way, or about to be: paid by the letter's `own` money, and nothing stands yet."""
-        is_about_to = own is Access.STANDS and not (self._theirs or self._lost)
+        is_about_to = own is Access.STANDS and (self.begins or not (self._theirs or self._lost))
         return not self.waiting and (bool(self.coming) or is_about_to)
 
     @property
@@ -57,6 +63,8 @@ class Held:
 
     def in_words(self, own: Access, *, thing: str = "purchase") -> str:
         """Whole sentences for who holds this. `own` is what the letter's `thing` gives them, whatever else does."""
+        if self.may_end:
+            return MAY_END
         if self._theirs and self._lost:
             end = "has ended" if self.gone else "is suspended"
             return f"You keep your access to {_listed(self._theirs)}. Your access to {_listed(self._lost)} {end}."

@@ -17,7 +17,9 @@ from flask import current_app
 from sts_app.accounts.models import User
 from sts_app.billing import (
     customers,
+    deletions,
     evidence,
+    late,
     lease,
     letters,
     letters_trouble,
@@ -64,7 +66,14 @@ class Work(Protocol):
 
 def claim_next() -> Work | None:
     """Take what is due: money to give back and evidence first, then events, then what is looked up by the clock."""
-    return refunds.claim() or evidence.claim() or _claim_event() or subscriptions.claim() or look_ups.claim()
+    return (
+        refunds.claim()
+        or evidence.claim()
+        or _claim_event()
+        or subscriptions.claim()
+        or look_ups.claim()
+        or deletions.claim()
+    )
 
 
 @dataclass
@@ -226,7 +235,8 @@ class Handling:
             return
         purchase = db.session.get_one(Purchase, event.purchase_id)
         because = self.payment.declined_because if self.payment is not None else None
-        letters.payment_failed(db.session.get_one(User, purchase.user_id), purchase, because)
+        user = db.session.get_one(User, purchase.user_id)
+        letters.payment_failed(user, purchase, because, was_waited_for=self.type != DECLINED)
 
     def give_back(self) -> None:
         """Settling broke on something unforeseen: free the claim for a later try, and after five let staff know."""
@@ -304,6 +314,7 @@ def find_purchase(event: WebhookEvent) -> Purchase | None:
 def _close(event: WebhookEvent, state: EventState, reason: str, *, changed: bool = False) -> None:
     event.state, event.last_reason, event.handled_at = state, reason, clock.now()
     event.changed = event.changed or changed
+    late.drop_payload(event)
 
 
 def _again(event: WebhookEvent, trouble: PaymentsError) -> None:

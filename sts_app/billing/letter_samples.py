@@ -8,9 +8,17 @@ from typing import Any
 
 from sts_app.accounts.letter_samples import customer
 from sts_app.accounts.models import User
-from sts_app.billing import letters, letters_money, letters_trouble
+from sts_app.billing import letters, letters_money, letters_owed, letters_trouble, offers
 from sts_app.billing.held import Held
-from sts_app.billing.models import Dispute, Purchase, Refund, Subscription, WebhookEvent, Withdrawal
+from sts_app.billing.models import (
+    Dispute,
+    Purchase,
+    Refund,
+    StripeCustomer,
+    Subscription,
+    WebhookEvent,
+    Withdrawal,
+)
 from sts_app.billing.rules import SUBSCRIPTION_OVER, Access, PurchaseStatus, RefundState, SubscriptionState
 from sts_app.catalog.models import Mode, Plan
 from sts_app.core.db import db
@@ -150,26 +158,28 @@ PURCHASES = (
         "purchase-confirmed",
         "A payment has arrived",
         letters.purchase_confirmed,
-        _with_plan(lambda user, purchase, plan: given(user, purchase, plan, NOTHING_YET)),
+        _with_plan(lambda user, purchase, plan: given(user, purchase, plan, NOTHING_YET, ())),
     ),
     Sample(
         "subscription-confirmed",
         "A subscription has begun",
         letters.purchase_confirmed,
-        _with_plan(lambda user, purchase, plan: given(user, purchase, plan, NOTHING_YET), monthly=True),
+        _with_plan(
+            lambda user, purchase, plan: given(user, purchase, plan, NOTHING_YET, offers.renewal_of(plan)), monthly=True
+        ),
     ),
     Sample("new-purchase", "Staff hear of it", letters.new_purchase, _buyer(lambda u, p: given(u, p))),
     Sample(
         "payment-failed",
         "The bank declined",
         letters.payment_failed,
-        _buyer(lambda u, p: given(u, p, "insufficient_funds"), status=PurchaseStatus.PENDING),
+        _buyer(lambda u, p: given(u, p, "insufficient_funds", was_waited_for=False), status=PurchaseStatus.PENDING),
     ),
     Sample(
         "paid-twice",
         "Somebody paid twice for the same",
         letters.paid_twice,
-        _buyer(lambda u, p: given(u, p, Purchase(ref="B3ZT-9QWA"))),
+        _buyer(lambda u, p: given(u, p, Purchase(ref="B3ZT-9QWA", access=Access.STANDS))),
     ),
     Sample(
         "checkout-left",
@@ -240,6 +250,12 @@ MONEY_BACK = (
         lambda u, p: given(u, p, _dispute("lost"), GONE), access=Access.ENDED)),
     Sample("evidence-refused", "Stripe did not take the evidence", letters.evidence_refused, _buyer(
         lambda u, p: given(p, _dispute(last_reason="evidence_too_long")))),
+    Sample("paid-after-closing", "Money came in for a closed account", letters_money.paid_after_closing, _buyer(
+        lambda user, purchase: given(user, purchase))),
+    Sample("paid-after-end", "Money came in for a subscription that had ended", letters_owed.paid_after_end,
+           _with_plan(lambda user, purchase, plan: given(user, purchase), monthly=True)),
+    Sample("held-twice", "A purchase stands again, and another was bought meanwhile", letters_owed.held_twice, _buyer(
+        lambda u, p: given(u, p, [_purchase(u, _plan(monthly=True), id=44, ref="B3ZT-9QWA")]))),
     Sample("withdrawal-received", "A customer withdraws", letters_money.withdrawal_received, _buyer(
         lambda u, p: given(u, p, _withdrawal()))),
     Sample("withdrawal-accepted", "The withdrawal is accepted", letters_money.withdrawal_accepted, _buyer(
@@ -260,6 +276,10 @@ TROUBLE = (
     Sample("subscription-does-not-end", "A subscription does not end", letters_trouble.subscription_stuck,
            lambda: given(_subscription(_plan(monthly=True), cancel_because="lifetime access was bought"))),
     Sample("events-held-up", "Events wait for Stripe", letters_trouble.events_held_up, lambda: given(_event())),
+    Sample("paid-after-closing-staff", "Money came in for a closed account", letters_trouble.paid_after_closing,
+           _buyer(lambda user, purchase: given(purchase))),
+    Sample("customer-stays", "A customer is not deleted at Stripe", letters_trouble.customer_stays,
+           lambda: given(StripeCustomer(id=5, external_id="cus_of_a_sample", last_reason="timed out"))),
     Sample("payment-unknown", "Stripe does not know a payment", letters_trouble.payment_unknown, _buyer(
         lambda u, p: given(p))),
 )  # fmt: skip

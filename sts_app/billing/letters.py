@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sts_app.accounts.models import User
-from sts_app.billing import offers, queries
+from sts_app.billing import queries
 from sts_app.billing.held import Held
 from sts_app.billing.letters_note import facts_of, to_customer, to_staff
 from sts_app.billing.models import Dispute, Purchase, Refund, Subscription, WebhookEvent
@@ -23,7 +23,8 @@ from sts_app.emails import services as emails
 BEGINS = "Your TradingView name is being given access now; another letter tells you when it is active."
 
 
-def purchase_confirmed(user: User, purchase: Purchase, plan: Plan, held: Held) -> None:
+def purchase_confirmed(user: User, purchase: Purchase, plan: Plan, held: Held, renewal: Sequence[str]) -> None:
+    """`renewal` says in sentences how a subscription goes on."""
     own = Access(purchase.access)
     emails.post(
         key=f"purchase-confirmed:{purchase.id}",
@@ -37,7 +38,8 @@ def purchase_confirmed(user: User, purchase: Purchase, plan: Plan, held: Held) -
             "purchase": purchase,
             "amount": as_money(purchase.amount_cents, purchase.currency),
             "access": BEGINS if held.is_coming(own) else held.in_words(own),
-            "renewal": " ".join(offers.renewal_of(plan)),
+            "arrived": "Your payment has arrived." if purchase.amount_cents else "Nothing was to be paid.",
+            "renewal": " ".join(renewal),
             "link": address_of("pages.dashboard"),
         },
     )
@@ -69,12 +71,16 @@ def renewed(user: User, purchase: Purchase, plan: Plan) -> None:
     )
 
 
-def payment_failed(user: User, purchase: Purchase, because: str | None) -> None:
-    """One letter a purchase, however often the bank says no: the page itself tells of each try."""
+def payment_failed(user: User, purchase: Purchase, because: str | None, *, was_waited_for: bool) -> None:
+    """One letter a purchase, however often the bank says no: the page itself tells of each try.
+
+    A payment that a bank took days over (`was_waited_for`) has one of its own: no page was open any more.
+    """
+    late = "-late" if was_waited_for else ""
     reason = [("What the bank said", because.replace("_", " "))] if because else []
     to_customer(
         user,
-        key=f"payment-failed:{purchase.id}",
+        key=f"payment-failed{late}:{purchase.id}",
         kind="payment_failed",
         heading="Your payment did not go through",
         paragraphs=(
@@ -87,7 +93,7 @@ def payment_failed(user: User, purchase: Purchase, because: str | None) -> None:
         link=_page_to_buy(queries.plan_of(purchase)),
     )
     to_staff(
-        key=f"admin-payment-failed:{purchase.id}",
+        key=f"admin-payment-failed{late}:{purchase.id}",
         kind="admin_payment_failed",
         heading="A payment failed",
         paragraphs=("The bank did not accept a customer's payment. The customer was told, and can try again.",),
@@ -96,19 +102,26 @@ def payment_failed(user: User, purchase: Purchase, because: str | None) -> None:
 
 
 def paid_twice(user: User, purchase: Purchase, earlier: Purchase) -> None:
-    """Both sides hear of a second payment for the same thing; the customer can have it back by one click."""
+    """Both sides hear of a second payment for the same thing; the customer can have it back by one click.
+
+    While the earlier one is in doubt there is nothing to click: nobody is to give up what may be all they have.
+    """
+    stands = earlier.access == Access.STANDS
     to_customer(
         user,
         key=f"paid-twice:{purchase.id}",
         kind="paid_twice",
-        subject="You paid twice. Do you want the second payment back?",
+        subject="You paid twice. Do you want the second payment back?" if stands else "You paid twice",
         heading="You paid twice",
         paragraphs=(
             "An earlier payment of yours covers what you have just paid for. You can have the second payment back: "
-            "press the button on your dashboard, and the money goes back to where it came from.",
+            "press the button on your dashboard, and the money goes back to where it came from."
+            if stands
+            else "An earlier payment of yours is for the same, and is disputed at your bank. Once the bank has decided "
+            "for that payment, you can have this one back by a button on your dashboard.",
         ),
         facts=[*facts_of(purchase), ("Earlier purchase", earlier.ref)],
-        label="Have it back",
+        label="Have it back" if stands else "Open your dashboard",
     )
     to_staff(
         key=f"admin-paid-twice:{purchase.id}",
@@ -117,7 +130,10 @@ def paid_twice(user: User, purchase: Purchase, earlier: Purchase) -> None:
         heading="Paid twice",
         paragraphs=(
             "This customer has paid for a plan that an earlier purchase of theirs covers already. The customer was "
-            "offered the second payment back and need only press a button; you can refund it just as well.",
+            "offered the second payment back and need only press a button; you can refund it just as well."
+            if stands
+            else "This customer has paid for a plan that an earlier purchase of theirs is for too. That one is in "
+            "doubt at the bank, so the second payment is on offer only once the earlier one stands.",
         ),
         facts=[*facts_of(purchase, by=user), ("Earlier purchase", earlier.ref)],
     )

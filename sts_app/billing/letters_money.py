@@ -15,6 +15,7 @@ from sts_app.billing.rules import ANSWERABLE, Access, SubscriptionState
 from sts_app.billing.words import money_back_in_words
 from sts_app.core import clock
 from sts_app.core.money import as_moment, as_money
+from sts_app.core.web import address_of
 
 
 def refunded(user: User, purchase: Purchase, refund: Refund, held: Held) -> None:
@@ -30,6 +31,24 @@ def refunded(user: User, purchase: Purchase, refund: Refund, held: Held) -> None
             held.in_words(Access(purchase.access)),
         ),
         facts=[("Refunded", amount), *facts_of(purchase)],
+    )
+
+
+def paid_after_closing(user: User, purchase: Purchase) -> None:
+    """To whoever can still be reached: their account had closed when the money came in."""
+    to_customer(
+        user,
+        key=f"paid-after-closing:{purchase.id}",
+        kind="paid_after_closing",
+        heading="Your payment came after your account had closed",
+        paragraphs=(
+            "You asked for your account to be erased, and this payment came after it had closed. It gives no access.",
+            "Our staff have been told to send the money back to the card or account it came from. There is nothing you "
+            "need to do. If you do not see it within ten days, answer this letter and quote the reference.",
+        ),
+        facts=facts_of(purchase),
+        label="How we handle refunds",
+        link=address_of("pages.refunds"),
     )
 
 

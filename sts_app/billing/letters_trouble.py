@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sts_app.accounts.models import User
 from sts_app.billing.letters_note import Facts, facts_of, to_staff
-from sts_app.billing.models import Dispute, Purchase, Refund, Subscription, WebhookEvent
+from sts_app.billing.models import Dispute, Purchase, Refund, StripeCustomer, Subscription, WebhookEvent
 from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.money import as_moment, as_money
@@ -117,6 +117,35 @@ def payment_unknown(purchase: Purchase) -> None:
             ("Last answer", purchase.last_reason or "none"),
             *facts_of(purchase, by=_buyer(purchase)),
         ],
+    )
+
+
+def customer_stays(customer: StripeCustomer) -> None:
+    """Somebody is being erased, and the provider has not deleted its customer so far. Once for each of them."""
+    to_staff(
+        key=f"admin-customer-stays:{customer.id}",
+        kind="admin_customer_stays",
+        heading="A customer is not deleted at Stripe",
+        paragraphs=(
+            "Somebody asked to be erased, and that is not done before Stripe has deleted its customer as well.",
+            GOES_ON,
+        ),
+        facts=[("Customer", customer.external_id or "not known yet"), ("Last answer", customer.last_reason or "none")],
+    )
+
+
+def paid_after_closing(purchase: Purchase) -> None:
+    """Money came in for an account that had closed: it is on record, and gives nothing."""
+    to_staff(
+        key=f"admin-paid-after-closing:{purchase.id}",
+        kind="admin_paid_after_closing",
+        heading="Money came in for a closed account",
+        paragraphs=(
+            "This was paid after its buyer's account had closed, because they asked to be erased. The payment is on "
+            "record and gives no access.",
+            f"Send it back with `sts refunds ask {purchase.ref}`. It goes to the card it came from, whoever that was.",
+        ),
+        facts=facts_of(purchase),
     )
 
 

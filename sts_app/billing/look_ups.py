@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 from flask import current_app
 
+from sts_app.accounts import privacy
 from sts_app.billing import lease, letters_trouble, queries, services, settling
 from sts_app.billing.gateway import PaymentFacts, Payments, PaymentsError, Refused, TryLater
 from sts_app.billing.models import Purchase
@@ -30,12 +32,17 @@ class LookUp:
     purchase_id: int
     session_id: str | None
     invoice_id: str | None
+    # Its buyer's account has closed: nobody is to pay on its page any more.
+    closes: bool = False
     facts: PaymentFacts | None = None
     trouble: PaymentsError | None = None
 
     def call(self, gateway: Payments) -> None:
         """Fetch the present facts. Raises nothing."""
         try:
+            if self.closes and self.session_id is not None:
+                with suppress(Refused):  # it has ended by itself, and how is looked up next
+                    gateway.close_checkout(self.session_id)
             if self.session_id is not None:
                 self.facts = gateway.look_up(self.session_id)
             elif self.invoice_id is not None:
@@ -72,7 +79,8 @@ def claim() -> LookUp | None:
     if taken is None:
         return None
     purchase, token = taken
-    return LookUp(token, purchase.id, purchase.session_id, purchase.invoice_id)
+    closes = purchase.status == PurchaseStatus.PENDING and privacy.is_closed(purchase.user_id)
+    return LookUp(token, purchase.id, purchase.session_id, purchase.invoice_id, closes)
 
 
 def _not_seen(purchase: Purchase, trouble: PaymentsError) -> None:

@@ -14,15 +14,21 @@ from sts_app.billing.rules import Access, EventState, PurchaseStatus, RefundStat
 from sts_app.core.db import Base, Row, text_enum
 
 
-class StripeCustomer(Row, Base):
+class StripeCustomer(Leased, Base):
     """Who a person is at the provider: one customer each, made before anything is charged.
 
     The row stands before the call, so that a lost answer is found again under `ref`. Without an
-    `external_id` none is known (yet, or any more).
+    `external_id` none is known (yet, or any more). One that is to be deleted there is due at `delete_at`;
+    since `deleted_at` the provider has none, and the id stays for events that come late.
     """
 
     __tablename__ = "stripe_customer"
-    __table_args__ = (sa.UniqueConstraint("user_id"), sa.UniqueConstraint("external_id"), sa.UniqueConstraint("ref"))
+    __table_args__ = (
+        sa.UniqueConstraint("user_id"),
+        sa.UniqueConstraint("external_id"),
+        sa.UniqueConstraint("ref"),
+        sa.Index("ix_stripe_customer_delete", "delete_at", postgresql_where=sa.text("delete_at IS NOT NULL")),
+    )
 
     user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"))
     ref: Mapped[str]
@@ -30,6 +36,11 @@ class StripeCustomer(Row, Base):
     request: Mapped[dict[str, Any]] = mapped_column(JSONB)
     attempt: Mapped[int] = mapped_column(default=1)
     asked_at: Mapped[datetime | None]
+
+    tries: Mapped[int] = mapped_column(default=0, server_default="0")  # code before this column leaves it out
+    delete_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+    due_at: Mapped[datetime | None] = synonym("delete_at")
 
 
 class Purchase(Leased, Base):
@@ -105,6 +116,11 @@ class Purchase(Leased, Base):
     tries: Mapped[int] = mapped_column(default=0, server_default="0")  # as above
     next_look_up_at: Mapped[datetime | None]
     due_at: Mapped[datetime | None] = synonym("next_look_up_at")
+
+    @property
+    def is_renewal(self) -> bool:
+        """Whether a subscription that ran was charged again. A second payment has no checkout of ours, but a page."""
+        return self.subscription_id is not None and self.checkout_request is None and self.session_id is None
 
 
 class Consent(Row, Base):

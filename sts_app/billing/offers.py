@@ -66,12 +66,16 @@ def words_of(plan: Plan, replaced: Sequence[Plan] = ()) -> tuple[str, ...]:
     )
 
 
-def renewal_of(plan: Plan) -> tuple[str, ...]:
-    """How a subscription goes on and how it is ended, in sentences; nothing for a plan that is paid once."""
+def renewal_of(plan: Plan, cents: int | None = None) -> tuple[str, ...]:
+    """How a subscription goes on and how it is ended, in sentences; nothing for a plan that is paid once.
+
+    `cents` is what somebody has it for; without them it is today's price.
+    """
     if not plan.interval:
         return ()
+    charged = plan.price_cents if cents is None else cents
     return (
-        f"It is a subscription: it renews by itself and {as_money(plan.price_cents, plan.currency)} are charged "
+        f"It is a subscription: it renews by itself and {as_money(charged, plan.currency)} are charged "
         f"{OFTEN[plan.interval]}, until you end it.",
         "You can end it at any time on your dashboard, under Manage the subscription. It then runs to the end of the "
         "time that is paid, and is not charged again.",

@@ -85,14 +85,23 @@ def live_subscriptions_of(user_id: int) -> Sequence[Subscription]:
 
 def access_of_latest_payment(subscription_id: int) -> Access:
     """What the money of the latest payment says; `none` as long as nothing was paid."""
+    is_renewal = sa.and_(Purchase.checkout_request.is_(None), Purchase.session_id.is_(None))
     found = db.session.scalar(
         sa.select(Purchase.access)
         .where(Purchase.subscription_id == subscription_id, Purchase.paid_at.is_not(None))
         # Renewals are younger than the checkout that began it, whenever we heard of either.
-        .order_by(Purchase.checkout_request.is_(None).desc(), Purchase.paid_at.desc(), Purchase.id.desc())
+        .order_by(is_renewal.desc(), Purchase.paid_at.desc(), Purchase.id.desc())
         .limit(1)
     )
     return Access(found) if found is not None else Access.NONE
+
+
+def first_payment_failed(subscription_id: int) -> bool:
+    """Whether the bank declined what a subscription began with, and nothing was ever paid for it."""
+    its = Purchase.subscription_id == subscription_id
+    failed = sa.exists().where(its, Purchase.status == PurchaseStatus.FAILED)
+    paid = sa.exists().where(its, Purchase.paid_at.is_not(None))
+    return bool(db.session.scalar(sa.select(sa.and_(failed, ~paid))))
 
 
 def subscription_page_of(customer_id: str, *, at: datetime) -> str | None:
@@ -122,11 +131,11 @@ def subscription_named(external_id: str) -> Subscription | None:
     return db.session.scalar(sa.select(Subscription).where(Subscription.external_id == external_id))
 
 
-LEASED: tuple[type[Leased], ...] = (WebhookEvent, Purchase, Refund, Dispute, Subscription)
+LEASED: tuple[type[Leased], ...] = (WebhookEvent, Purchase, Refund, Dispute, Subscription, StripeCustomer)
 
 
 def work_due(now: datetime) -> int:
-    """How much waits for a worker: events, look-ups, refunds to send, evidence to hand in, subscriptions."""
+    """How much waits for a worker: events, look-ups, refunds, evidence, subscriptions, customers to delete."""
     return _counted(*(sa.select(sa.func.count()).select_from(model).where(is_due(model, now)) for model in LEASED))
 
 

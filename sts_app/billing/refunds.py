@@ -44,7 +44,7 @@ def ask(
     without a reason, or for an amount that is not within what is left; `CannotRefund` for a purchase that
     brought no money, and while a bank decides about it.
     """
-    purchase = db.session.get(Purchase, purchase_id, with_for_update=True, populate_existing=True)
+    purchase = settling.find_locked(purchase_id)
     if purchase is None:
         raise NotThere(cause=f"purchase:{purchase_id}")
     if not reason.strip():
@@ -105,7 +105,7 @@ def decide_part(purchase_id: int, *, keeps_access: bool, reason: str, actor: str
 
     Raises `NotThere`; `FixInput` without a reason; `CannotRefund` where no part went back.
     """
-    purchase = db.session.get(Purchase, purchase_id, with_for_update=True, populate_existing=True)
+    purchase = settling.find_locked(purchase_id)
     if purchase is None:
         raise NotThere(cause=f"purchase:{purchase_id}")
     if not reason.strip():

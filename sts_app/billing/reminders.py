@@ -37,7 +37,7 @@ def remind(purchase_id: int) -> bool:
     purchase = db.session.scalar(
         _due(clock.now())
         .where(Purchase.id == purchase_id)
-        .with_for_update(of=Purchase, skip_locked=True)
+        .with_for_update(of=Purchase, skip_locked=True, key_share=True)
         .execution_options(populate_existing=True)
     )
     if purchase is None:

@@ -11,9 +11,10 @@ import structlog
 from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
 
+from sts_app.accounts import privacy
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import covered, queries
+from sts_app.billing import covered, late, queries
 from sts_app.billing.gateway import Checkout, CheckoutRequest, Payments, SignedEvent
 from sts_app.billing.models import Consent, Purchase, WebhookEvent
 from sts_app.billing.offers import words_for
@@ -92,8 +93,8 @@ def payments() -> Payments:
 def open_purchase(user: User, plan: Plan, *, customer_id: str, agreed: Agreed) -> Purchase:
     """The open purchase of this person and plan, made when there is none: a second click finds the first.
 
-    What the buyer agreed to is kept with it. Raises `AlreadyOwner` and `SalesClosed`. Opens no page; see
-    `remember_checkout`.
+    What the buyer agreed to is kept with it. Raises `AlreadyOwner`, `SalesClosed`, and `Leaving` for who has asked to
+    be erased. Opens no page; see `remember_checkout`.
     """
     refusal = covered.refusal_of(user.id, plan)
     if refusal is not None:
@@ -126,6 +127,8 @@ def open_purchase(user: User, plan: Plan, *, customer_id: str, agreed: Agreed) -
         # Another click opened it and its payment came in between our two statements.
         raise AlreadyOwner
     _keep_consent(purchase, agreed)
+    # The person's lock comes last, as everywhere.
+    privacy.refuse_leaving(user.id)
     return purchase
 
 
@@ -203,7 +206,7 @@ def ask_anew(purchase: Purchase, user: User, plan: Plan, *, customer_id: str, be
 
     Only for a purchase without a page: nobody can pay what nobody was shown.
     """
-    db.session.refresh(purchase, with_for_update=True)
+    db.session.refresh(purchase, with_for_update={"key_share": True})
     if purchase.session_id is not None:
         return  # another click has opened a page meanwhile
     request = _request(purchase.ref, user, plan, customer_id)
@@ -216,7 +219,7 @@ def ask_anew(purchase: Purchase, user: User, plan: Plan, *, customer_id: str, be
 
 def close_unknown(purchase_id: int) -> None:
     """The provider does not know this page any more (another account, say): nobody can pay it."""
-    purchase = db.session.get_one(Purchase, purchase_id, with_for_update=True, populate_existing=True)
+    purchase = db.session.get_one(Purchase, purchase_id, with_for_update={"key_share": True}, populate_existing=True)
     if purchase.status == PurchaseStatus.PENDING:
         purchase.status, purchase.closed_at, purchase.next_look_up_at = PurchaseStatus.EXPIRED, clock.now(), None
         audit.record("system", "billing.purchase_expired", f"purchase:{purchase.id}", before="PENDING")
@@ -253,6 +256,8 @@ def take_in(event: SignedEvent, *, source: str = "stripe", fetched: bool = False
         .on_conflict_do_nothing()
         .returning(WebhookEvent.id)
     )
+    if made is not None and not handled:
+        late.drop_payload(db.session.get_one(WebhookEvent, made))
     log.info("billing.event_taken_in", event_id=event.id, type=event.type, new=made is not None)
     if made is not None and handled:
         wake("billing.work")

@@ -11,8 +11,10 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy.dialects.postgresql import insert
 
+from sts_app.accounts import privacy
+from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import covered, queries, reasons, subscriptions, telling
+from sts_app.billing import covered, letters_owed, queries, reasons, subscriptions, telling
 from sts_app.billing.gateway import DisputeFacts, PaymentFacts, RefundFacts
 from sts_app.billing.models import Dispute, Purchase, Refund
 from sts_app.billing.rules import (
@@ -42,7 +44,13 @@ STRIPE = "stripe"
 
 def locked(purchase_id: int) -> Purchase:
     """The purchase with its turn taken: the first lock of whoever changes one."""
-    return db.session.get_one(Purchase, purchase_id, with_for_update=True, populate_existing=True)
+    # Without its key: who holds the payer's turn may name it as paid twice, while its own turn waits for the payer's.
+    return db.session.get_one(Purchase, purchase_id, with_for_update={"key_share": True}, populate_existing=True)
+
+
+def find_locked(purchase_id: int) -> Purchase | None:
+    """The same of a number that somebody gave; None where there is none."""
+    return db.session.get(Purchase, purchase_id, with_for_update={"key_share": True}, populate_existing=True)
 
 
 def apply_facts(purchase_id: int, facts: PaymentFacts) -> Decision:
@@ -165,15 +173,15 @@ def _is_another_payment(purchase: Purchase, facts: PaymentFacts) -> bool:
 def _refs_of(purchase: Purchase) -> set[str]:
     """The references under which the provider may tell of this payment.
 
-    A second payment has that of the first, and so has a renewal.
+    A second payment has that of the first, and a renewal that of the payment which began its subscription.
     """
-    known = {purchase.ref} | ({purchase.told_ref} if purchase.told_ref is not None else set())
+    known = {purchase.ref, purchase.told_ref}
     if purchase.subscription_id is not None:
-        same = sa.select(Purchase.ref).where(
-            Purchase.subscription_id == purchase.subscription_id, Purchase.checkout_request.is_not(None)
+        began = sa.select(Purchase).where(
+            Purchase.subscription_id == purchase.subscription_id, Purchase.session_id.is_not(None)
         )
-        known.update(db.session.scalars(same))
-    return known
+        known.update(ref for each in db.session.scalars(began) for ref in (each.ref, each.told_ref))
+    return {ref for ref in known if ref is not None}
 
 
 def _second_payment(first: Purchase, facts: PaymentFacts) -> Purchase:
@@ -203,7 +211,7 @@ def _second_payment(first: Purchase, facts: PaymentFacts) -> Purchase:
     return db.session.scalars(
         sa.select(Purchase)
         .where(Purchase.session_id == facts.session_id)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one()
 
@@ -313,17 +321,43 @@ def _follow(purchase: Purchase, known: Money, money: Money, standing: Standing, 
             None if standing.status.is_paid or standing.status is PurchaseStatus.PENDING else clock.now()
         )
     purchase.access = standing.access
+    back = money.refunded + money.lost
+    if not back:
+        # What staff said was said of money that was away: of what goes next, they are asked anew.
+        purchase.partial_verdict = purchase.partial_verdict_cents = None
     db.session.flush()
     if purchase.subscription_id is not None:
         subscriptions.follow(purchase.subscription_id)
     elif (standing.access, standing.because) != (access_before, because_before):
+        if standing.access is Access.STANDS and access_before is not Access.NONE and not is_bought:
+            _stand_again(purchase)
         _entitle(purchase, standing)
-    if is_bought:
+    if is_bought and not before.was_paid and earlier is None and _came_too_late(purchase):
+        letters_owed.paid_after_end(db.session.get_one(User, purchase.user_id), purchase)
+    elif is_bought:
         telling.bought(purchase, earlier)
     telling.changed(purchase, changes)
-    back = money.refunded + money.lost
     if standing.asks_staff and back != known.refunded + known.lost:
         telling.part_went_back(purchase, back)
+
+
+def _stand_again(purchase: Purchase) -> None:
+    """What is held for good once more ends what it replaces, and staff hear of what was paid for meanwhile.
+
+    Nothing is offered to the customer: of whose money went out and came back, staff find another way to send it.
+    """
+    subscriptions.lock_payer(purchase.user_id)
+    meanwhile = covered.bought_while_away(purchase)
+    subscriptions.replace_by(purchase, queries.plan_of(purchase), because="what you bought for good stands again")
+    if meanwhile:
+        letters_owed.held_twice(db.session.get_one(User, purchase.user_id), purchase, meanwhile)
+
+
+def _came_too_late(purchase: Purchase) -> bool:
+    """Whether money came for a subscription that ends, or has ended, without ever having begun."""
+    if purchase.subscription_id is None or privacy.is_closed(purchase.user_id):
+        return False
+    return subscriptions.is_over(purchase.subscription_id)
 
 
 def _entitle(purchase: Purchase, standing: Standing) -> None:

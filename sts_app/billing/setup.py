@@ -14,7 +14,15 @@ from typing import Literal, TypeVar, cast
 from flask import current_app
 
 from sts_app.billing.event_types import HANDLED_TYPES
-from sts_app.billing.gateway import EndpointFacts, Payments, PortalFacts, PriceFacts, ProductFacts, StoreSetup
+from sts_app.billing.gateway import (
+    EndpointFacts,
+    Payments,
+    PaymentsError,
+    PortalFacts,
+    PriceFacts,
+    ProductFacts,
+    StoreSetup,
+)
 from sts_app.billing.live_client import API_VERSION
 from sts_app.billing.services import payments
 from sts_app.catalog import queries as catalog
@@ -75,7 +83,8 @@ class Offer:
 class AtStripe:
     """What the doctor asks for: trouble in sentences, each with what to do, and nothing where all is well.
 
-    `plans` is how many were compared with their price.
+    `plans` is how many were compared with their price. `account_unknown` is what the provider answers instead to
+    whether the account takes payments.
     """
 
     plans: int
@@ -84,6 +93,7 @@ class AtStripe:
     url: str
     portal: str | None
     account: str | None
+    account_unknown: str | None
 
 
 @contextmanager
@@ -131,20 +141,27 @@ def run(setup: StoreSetup, gateway: Payments, *, dry_run: bool, actor: str) -> I
 def at_stripe(setup: StoreSetup, gateway: Payments) -> AtStripe:
     """Whether plans on sale cost at the provider what their page shows, and whether what it has to do is set up.
 
-    Changes nothing. Plans that name no price of Stripe's are left out. Raises what the provider raises.
+    Changes nothing. Plans that name no price of Stripe's are left out. Raises what the provider raises, but for the
+    account: a restricted key may do all that the store needs without the right to read it.
     """
     with transaction():
         offers = [_offer(plan) for plan in catalog.plans_on_sale()]
     prices = _prices(gateway.products())
     url = _url()
     named = [offer for offer in offers if offer.price_id not in (None, PLACEHOLDER_PRICE)]
+    takes_payments, account_unknown = True, None
+    try:
+        takes_payments = setup.takes_payments()
+    except PaymentsError as trouble:
+        account_unknown = trouble.reason
     return AtStripe(
         plans=len(named),
         prices=tuple(filter(None, (_price_trouble(offer, prices.get(offer.price_id or "")) for offer in named))),
         endpoint=_endpoint_trouble(_best(_ours(setup.endpoints(), url)), url),
         url=url,
         portal=_portal_trouble(_used(setup.portals())),
-        account=None if setup.takes_payments() else NOT_ACTIVATED,
+        account=None if takes_payments else NOT_ACTIVATED,
+        account_unknown=account_unknown,
     )
 
 

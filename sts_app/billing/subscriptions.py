@@ -15,9 +15,10 @@ import structlog
 from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
 
+from sts_app.accounts import privacy
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
-from sts_app.billing import covered, lease, letters, letters_trouble, queries, reasons
+from sts_app.billing import covered, lease, letters, letters_money, letters_owed, letters_trouble, queries, reasons
 from sts_app.billing.gateway import (
     InvoiceFacts,
     Payments,
@@ -51,6 +52,7 @@ log = structlog.get_logger()
 AFTER_PERIOD = timedelta(hours=1)
 DAILY = timedelta(days=1)
 STAFF_ASKED = "our staff asked for it"
+NEVER_PAID = "its first payment failed"
 LIVE = ("trialing", "active", "past_due", "unpaid", "paused", "incomplete")
 
 
@@ -131,9 +133,31 @@ def follow(subscription_id: int, *, asked_because: str | None = None, is_fresh: 
             reasons.let_end(source, because=standing.because)
     if before is not standing.state:
         _tell(subscription, before, standing, asked_because or subscription.cancel_because)
-    if standing.because == WENT_BACK and subscription.status in LIVE and subscription.cancel_because is None:
+    because = _must_end(subscription, standing)
+    if because is not None:
+        cancel(subscription, because=because, actor="system")
+
+
+def _must_end(subscription: Subscription, standing: SubscriptionStanding) -> str | None:
+    """Why its payer is not to be charged again; None where they may be, or its end is on its way."""
+    if is_over(subscription.id):
+        return None
+    if standing.because == WENT_BACK:
         # Who has the money back is not charged again.
-        cancel(subscription, because=standing.because, actor="system")
+        return WENT_BACK
+    if privacy.is_closed(subscription.user_id):
+        # Begun on a page that was open while its payer's account closed.
+        return privacy.ERASED
+    if standing.state is SubscriptionState.NONE and queries.first_payment_failed(subscription.id):
+        # Its payer has read that nothing was charged, and has no page to end it on. The provider would go on trying.
+        return NEVER_PAID
+    return None
+
+
+def is_over(subscription_id: int) -> bool:
+    """Whether a subscription has ended, or the store wants it to end."""
+    subscription = db.session.get_one(Subscription, subscription_id)
+    return subscription.status not in LIVE or subscription.cancel_because is not None
 
 
 def refuse_second(purchase: Purchase) -> Purchase | None:
@@ -152,13 +176,13 @@ def refuse_second(purchase: Purchase) -> Purchase | None:
     return earlier
 
 
-def replace_by(purchase: Purchase, plan: Plan) -> None:
+def replace_by(purchase: Purchase, plan: Plan, *, because: str = "lifetime access was bought") -> None:
     """End every subscription to what a purchase for good covers as well: there is no gap, and no later charge.
 
-    The payer's turn is taken by the caller.
+    The customer reads `because`. The payer's turn is taken by the caller.
     """
     for subscription in covered.replaced_by(purchase.user_id, plan):
-        cancel(subscription, because="lifetime access was bought", actor="system")
+        cancel(subscription, because=because, actor="system")
     db.session.flush()
 
 
@@ -292,16 +316,30 @@ def source_of(subscription_id: int) -> str:
     return f"subscription:{subscription_id}"
 
 
+def may_end(subscription_id: int) -> bool:
+    """Whether money that went back would end it, once its invoices have been read a last time."""
+    subscription = db.session.get_one(Subscription, subscription_id)
+    standing = _standing(subscription)
+    return standing.because == WENT_BACK and subscription.state != standing.state
+
+
 def _standing(subscription: Subscription) -> SubscriptionStanding:
     settings = current_app.config["STS"]
-    return subscription_standing(
+    money = queries.access_of_latest_payment(subscription.id)
+    standing = subscription_standing(
         cast(SubscriptionStatus, subscription.status),
-        money=queries.access_of_latest_payment(subscription.id),
+        money=money,
         past_due_since=subscription.past_due_since,
         ends_at=subscription.ends_at,
         grace=timedelta(days=settings.subscription_grace_days),
         now=clock.now(),
     )
+    if subscription.state == SubscriptionState.NONE:
+        is_ended_unpaid = standing.state is SubscriptionState.ENDED and money is Access.NONE
+        if is_ended_unpaid or subscription.cancel_because == NEVER_PAID:
+            # What never began does not end, and does not begin while its end is on its way.
+            return SubscriptionStanding(SubscriptionState.NONE)
+    return standing
 
 
 def _keep_renewal(subscription: Subscription, invoice: InvoiceFacts) -> None:
@@ -337,7 +375,13 @@ def _keep_renewal(subscription: Subscription, invoice: InvoiceFacts) -> None:
     audit.record("system", "billing.renewed", f"purchase:{made}", subscription=subscription.id)
     user = db.session.get_one(User, subscription.user_id)
     plan = db.session.get_one(Plan, subscription.plan_id)
-    letters.renewed(user, purchase, plan)
+    if user.closed_at is not None:
+        letters_trouble.paid_after_closing(purchase)
+        letters_money.paid_after_closing(user, purchase)
+    elif subscription.state == SubscriptionState.NONE and is_over(subscription.id):
+        letters_owed.paid_after_end(user, purchase)
+    else:
+        letters.renewed(user, purchase, plan)
     earlier = refuse_second(purchase)
     if earlier is not None:
         purchase.duplicate_of_id = earlier.id

@@ -12,6 +12,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import current_user
 from flask_wtf import FlaskForm
 
+from sts_app.accounts import privacy
 from sts_app.accounts.models import TEXTS_VERSION
 from sts_app.billing import covered, customers, offers, services, settling
 from sts_app.billing.gateway import BadSignature, NoSuchCustomer, PaymentsError, Refused, TryLater
@@ -149,8 +150,22 @@ def _pay(plan: Plan, shown: Offer) -> ResponseReturnValue:
             raise _not_opened(purchase, trouble, shown) from None
         else:
             services.remember_checkout(purchase, opened)
+            _close_for_who_left(purchase)
             return see_other(opened.url)
     raise AssertionError("the second try answers or raises")
+
+
+def _close_for_who_left(purchase: Purchase) -> None:
+    """Shut the page again if its buyer asked to be erased while it was being opened. Raises `Leaving`."""
+    session_id = purchase.session_id
+    checkpoint()
+    try:
+        privacy.refuse_leaving(current_user.id)
+    except privacy.Leaving:
+        # Whatever comes of it is looked up by the worker as well.
+        with suppress(PaymentsError):
+            payments().close_checkout(session_id or "")
+        raise
 
 
 def _plan() -> Plan:
@@ -267,6 +282,8 @@ def _on_the_way(plan: Plan) -> ResponseReturnValue | None:
     if refusal is not None:
         toast(refusal, "info")
         return see_other("pages.dashboard")
+    if current_user.is_authenticated and current_user.leaving_at is not None:
+        raise privacy.leaving(current_user.id)
     if control.standing().sales_closed:
         raise SalesPaused(retry_after=600)
     if not current_user.is_authenticated:

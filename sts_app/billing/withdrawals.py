@@ -58,7 +58,7 @@ def declare(user: User, purchase_id: int, *, name: str, address: str) -> Withdra
     Raises `NotThere` for somebody else's purchase, `FixInput` without a name, and `NothingToWithdraw` for
     one of which no money is left.
     """
-    purchase = db.session.get(Purchase, purchase_id, with_for_update=True, populate_existing=True)
+    purchase = settling.find_locked(purchase_id)
     if purchase is None or purchase.user_id != user.id:
         raise NotThere(cause=f"purchase:{purchase_id}")
     earlier = queries.withdrawal_of(purchase.id)

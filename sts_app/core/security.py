@@ -102,6 +102,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     if settings.payments_vendor == "live":
         # A redirect after a form's POST counts as the form's target in Chromium.
         form_targets += " https://checkout.stripe.com https://billing.stripe.com"
+    if settings.offers_google:
+        form_targets += f" {settings.google_origin}"
     Headers(
         app,
         content_security_policy=CONTENT_SECURITY_POLICY | {"form-action": form_targets},

@@ -22,18 +22,18 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import IntegerConverter, Map
 from werkzeug.wrappers import Response as BaseResponse
-from whitenoise import WhiteNoise
 
+from sts_app.core import compression, money, style
 from sts_app.core import db as database
-from sts_app.core import money
+from sts_app.core.compression import StaticFiles
 from sts_app.core.errors import Act, FixInput, NotNow, NotThere, Refusal, SlowDown
 
 log = structlog.get_logger()
 
 ROOT = Path(__file__).resolve().parents[2]
-STATIC = ROOT / "static"
 TEMPLATES = ROOT / "templates"
-YEAR = 365 * 24 * 3600
+STATIC = compression.STATIC
+YEAR = compression.YEAR
 LARGEST_ROW_NUMBER = 2**63 - 1
 
 
@@ -56,11 +56,12 @@ class House(Flask):
 
 def init_app(app: Flask) -> None:
     is_local = app.config["STS"].app_env.is_local
-    app.wsgi_app = WhiteNoise(  # type: ignore[method-assign]  # how Flask takes middleware
+    app.wsgi_app = StaticFiles(  # type: ignore[method-assign]  # how Flask takes middleware
         app.wsgi_app,
         root=STATIC,
         prefix="static",
         max_age=YEAR,
+        immutable_file_test=r"",  # every address holds a hash or a version
         autorefresh=is_local,
         allow_all_origins=False,
         add_headers_function=_static_headers,
@@ -71,6 +72,8 @@ def init_app(app: Flask) -> None:
     app.jinja_env.lstrip_blocks = True
     app.jinja_env.globals.update(ui=Macros(app.jinja_env), static_url=static_url, is_htmx=is_htmx)
     app.jinja_env.filters.update(money=money.as_money, moment=money.as_moment)
+    compression.init_app(app)
+    style.init_app(app)
     app.before_request(_name_the_request)
     app.before_request(_refuse_nul)
     app.after_request(_say_the_request)
@@ -222,7 +225,7 @@ def _say_the_request(response: Response) -> Response:
 
 
 def wants_json() -> bool:
-    return request.path.startswith(("/api/", "/webhooks/", "/health", "/stripe/"))
+    return request.path.startswith(("/api/", "/webhooks/", "/health", "/stripe/", "/user/"))
 
 
 def refuse(refusal: Refusal) -> Response:

@@ -128,13 +128,14 @@ def look_at(numbers: Collection[int] | None, *, by: str, now: datetime) -> int:
     return len(db.session.scalars(seen.execution_options(synchronize_session="fetch")).all())
 
 
-def forget(user_id: int, *, address: str) -> int:
+def forget(user_id: int, *, address: str, written_before: datetime | None = None) -> int:
     """Take a person out of finished letters and what was told of them; see `services.forget`."""
-    db.session.execute(sa.delete(MailAddress).where(MailAddress.address == address.lower()))
-    theirs = sa.or_(
-        EmailMessage.user_id == user_id,
-        sa.func.lower(EmailMessage.to_address) == sa.func.lower(sa.literal(address)),
-    )
+    to_address = sa.func.lower(EmailMessage.to_address) == sa.func.lower(sa.literal(address))
+    if written_before is None:
+        db.session.execute(sa.delete(MailAddress).where(MailAddress.address == address.lower()))
+    else:
+        to_address = sa.and_(to_address, EmailMessage.created_at < written_before)
+    theirs = sa.or_(EmailMessage.user_id == user_id, to_address)
     done = EmailMessage.state.not_in(IN_MOTION)
     told = sa.select(EmailMessage.provider_id).where(theirs, done, EmailMessage.provider_id.is_not(None))
     quiet = {"synchronize_session": "fetch"}

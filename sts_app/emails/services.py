@@ -101,9 +101,13 @@ def post(
     `need` says what becomes of it where letters come back or were called spam (`rules.may_go`): *asked* for a moment
     ago, *needed*, or *spare* like a welcome or a reminder.
 
+    To nobody (`is_nobody`) nothing is written, and False says so.
+
     Raises ValueError for a subject, address, kind or key that could not be a header's value.
     """
     _check(key=key, kind=kind, to=to, subject=subject)
+    if is_nobody(to):
+        return False
     text, html = render(template, {"letter_subject": subject, "letter_kind": kind} | context)
     settings = _settings()
     drafts = _drafts.get()
@@ -291,13 +295,19 @@ def peek_confirmation(token: str) -> str:
     return str(key)
 
 
-def forget(user_id: int, *, address: str) -> int:
+def is_nobody(address: str) -> bool:
+    """Whether this is the address of somebody who was erased: nobody is reached under `.invalid` (RFC 2606)."""
+    return address.lower().endswith(".invalid")
+
+
+def forget(user_id: int, *, address: str, written_before: datetime | None = None) -> int:
     """Take a person out of the letters that are done with, and what is on record of their address.
 
-    Letters that are still to be sent are left: call it again once the last one is. Returns how many letters there
-    were. Safe to call twice.
+    Letters that are still to be sent are left: call it again once the last one is, with the moment when everything
+    else was forgotten as `written_before`: what was written to the address later is somebody's new account. Returns
+    how many letters there were. Safe to call twice.
     """
-    return arrivals.forget(user_id, address=address)
+    return arrivals.forget(user_id, address=address, written_before=written_before)
 
 
 def drop_letters_before(moment: datetime) -> int:

@@ -16,6 +16,7 @@ from sts_app.catalog.models import Plan, Strategy
 from sts_app.catalog.queries import LIFETIME
 from sts_app.core.db import db
 from sts_app.ops import queries
+from sts_app.privacy import queries as privacy
 from sts_app.provisioning import control, credentials
 from sts_app.provisioning import queries as provisioning
 from sts_app.settings import PLACEHOLDER_PRICE
@@ -93,6 +94,9 @@ def _standing() -> Iterator[Finding]:
         yield Finding("warning", "TradingView does not answer: calls rest but for one in ten minutes.")
     if waiting := provisioning.open_tasks():
         yield Finding("warning", f"{waiting} tasks wait for a person: `sts tasks` lists them.")
+    if late := len(privacy.overdue()):
+        yield Finding("warning", f"{late} {'erasure takes' if late == 1 else 'erasures take'} too long: "
+                                 "`sts privacy list --overdue` says what for.")  # fmt: skip
 
 
 def _catalog(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
@@ -136,7 +140,11 @@ def _at_stripe(strict: Literal["warning", "fault"]) -> Iterator[Finding]:
         yield Finding("fine", f"Stripe rings {found.url} with every event that the store acts on.")
     if found.portal is not None:
         yield Finding(strict, found.portal)
-    if found.account is not None:
+    if found.account_unknown is not None:
+        yield Finding("warning", "Stripe does not say whether this account takes payments "
+                                 f"({found.account_unknown}). Let STRIPE_SECRET_KEY read the account, or look at "
+                                 "Stripe's dashboard.")  # fmt: skip
+    elif found.account is not None:
         yield Finding(strict, found.account)
     else:
         yield Finding("fine", "Stripe lets this account take payments.")

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from sts_app.core import clock
 from sts_app.ops.invariant import Invariant
+from sts_app.ops.invariants_leaving import LEAVING
 from sts_app.ops.invariants_money import MONEY
 
 OVERDUE = timedelta(minutes=5)
@@ -46,6 +47,7 @@ _SCRIPTS = """
 
 INVARIANTS: tuple[Invariant, ...] = (
     *MONEY,
+    *LEAVING,
     Invariant(
         "no completed purchase without its entitlement",
         """SELECT p.id FROM purchase p LEFT JOIN entitlement e ON e.source = 'purchase:' || p.id
@@ -239,6 +241,7 @@ INVARIANTS: tuple[Invariant, ...] = (
            UNION ALL SELECT 'refund', id FROM refund WHERE leased_until < :overdue
            UNION ALL SELECT 'dispute', id FROM dispute WHERE leased_until < :overdue
            UNION ALL SELECT 'subscription', id FROM subscription WHERE leased_until < :overdue
+           UNION ALL SELECT 'customer', id FROM stripe_customer WHERE leased_until < :overdue
            UNION ALL SELECT 'letter', id FROM email_message WHERE leased_until < :overdue AND state = 'sending'""",
         needs_workers=True,
     ),

@@ -11,6 +11,7 @@ from sts_app.core.db import rollback
 from sts_app.core.errors import NotThere
 from sts_app.emails import letter_samples as emails
 from sts_app.emails.samples import Letter, Sample
+from sts_app.privacy import letter_samples as privacy
 from sts_app.provisioning import letter_samples as provisioning
 from sts_app.support import letter_samples as support
 
@@ -22,6 +23,7 @@ CHAPTERS: tuple[tuple[str, Sequence[Sample]], ...] = (
     ("Money that goes back", billing.MONEY_BACK),
     ("Money in trouble", billing.TROUBLE),
     ("Support", support.SAMPLES),
+    ("Leaving", privacy.SAMPLES),
     ("Letters about letters", emails.SAMPLES),
 )
 BOOK = {sample.name: sample for _, samples in CHAPTERS for sample in samples}

@@ -19,6 +19,7 @@ from sts_app.core.queue import depths, redis_connection
 from sts_app.emails import queries as emails
 from sts_app.ops.models import Heartbeat
 from sts_app.ops.services import STALE_AFTER, SWEEP, last_run
+from sts_app.privacy import queries as privacy
 from sts_app.provisioning import queries as provisioning
 from sts_app.provisioning import slo
 
@@ -110,6 +111,12 @@ def vendor(chosen: str, in_trouble: int, *, is_away: bool = False, **more: Any) 
     return {"status": status, "vendor": chosen, "inTrouble": in_trouble, **more}
 
 
+def erasures(now: datetime) -> Check:
+    """Whether everybody who asked to be erased is, in time."""
+    late = len(privacy.overdue(now))
+    return {"status": "degraded" if late else "healthy", "open": privacy.open_count(), "overdue": late}
+
+
 def admin_exists() -> Check:
     found = db.session.scalar(sa.select(User.id).where(User.role == Role.ADMIN).limit(1))
     return {"status": "healthy" if found is not None else "unhealthy"}
@@ -135,6 +142,7 @@ def all_checks(*, detail: bool) -> dict[str, Check]:
         "backlog": backlog(now),
         "provisioning": provisioning_state(now, detail=detail),
         "adminUser": admin_exists(),
+        "erasures": erasures(now),
         "stripe": vendor(settings.payments_vendor, billing.work_in_trouble()),
         "resend": vendor(settings.mail_vendor, emails.letters_in_trouble()),
         "tradingview": vendor(

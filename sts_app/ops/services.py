@@ -12,7 +12,7 @@ from flask import current_app
 from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
 
-from sts_app.accounts.models import LoginToken, UserSession
+from sts_app.accounts import services as accounts
 from sts_app.billing import evidence, ledger, reminders, settling
 from sts_app.billing import queries as billing
 from sts_app.core import clock
@@ -22,6 +22,8 @@ from sts_app.emails import letters as email_letters
 from sts_app.emails import queries as emails
 from sts_app.emails import services as email_services
 from sts_app.ops.models import Heartbeat, PeriodicRun
+from sts_app.privacy import queries as privacy
+from sts_app.privacy import services as privacy_services
 from sts_app.provisioning import control
 from sts_app.provisioning import services as provisioning_services
 from sts_app.support import services as support
@@ -31,7 +33,6 @@ log = structlog.get_logger()
 BEAT_EVERY = timedelta(seconds=60)
 STALE_AFTER = timedelta(seconds=120)
 KEEP_RUNS = timedelta(days=7)
-KEEP_TOKENS = timedelta(hours=24)
 # So long a letter may be on its way back without anybody being told.
 LOST_AFTER = timedelta(minutes=15)
 KEEP_LETTERS = timedelta(days=180)
@@ -46,6 +47,7 @@ def wake_for_due() -> None:
         ("billing.work", billing.work_due(now)),
         ("provisioning.work", control.work_due(now)),
         ("emails.work", emails.letters_due(now)),
+        ("privacy.work", len(privacy.due(now))),
     ):
         if due:
             log.info("ops.sweep_found", job=job, due=due)
@@ -106,6 +108,16 @@ def warn_of_letters(count: int) -> None:
     email_letters.letters_lost(lost, count=count, on=now)
 
 
+def erasures_overdue() -> Sequence[int]:
+    """The erasures that take too long."""
+    return [each.id for each in privacy.overdue(clock.now())]
+
+
+def warn_of_erasure(erasure_id: int) -> None:
+    """Tell staff of one of them, once a day."""
+    privacy_services.warn(erasure_id)
+
+
 def claim_slot(name: str, slot: datetime) -> int | None:
     """Take the run of `name` for `slot`; None when somebody has it. Returns the run's id."""
     return db.session.scalar(
@@ -158,8 +170,7 @@ def beat(process: str, kind: str, *, started_at: datetime, details: dict[str, An
 def tidy() -> None:
     """Delete what is over: sign-in tokens a day after their end, ended sessions, old runs, letters and payloads."""
     now = clock.now()
-    db.session.execute(sa.delete(LoginToken).where(LoginToken.expires_at < now - KEEP_TOKENS))
-    db.session.execute(sa.delete(UserSession).where(UserSession.expires_at < now - KEEP_TOKENS))
+    accounts.tidy()
     db.session.execute(sa.delete(PeriodicRun).where(PeriodicRun.created_at < now - KEEP_RUNS))
     email_services.drop_letters_before(now - KEEP_LETTERS)
     provisioning_services.tidy()

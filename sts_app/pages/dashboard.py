@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from flask import Response, render_template, request, url_for
@@ -11,6 +11,7 @@ from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
 from flask_login import current_user, login_required
 
+from sts_app.accounts import visits
 from sts_app.billing import account
 from sts_app.billing import queries as billing
 from sts_app.billing import services as billing_services
@@ -19,8 +20,10 @@ from sts_app.billing.rules import PurchaseStatus
 from sts_app.core import clock
 from sts_app.core.errors import Act
 from sts_app.core.security import limiter, who_asks
-from sts_app.core.web import block, refuse, see_other, slowed_down, toast
+from sts_app.core.web import block, is_htmx, refuse, row_number, see_other, slowed_down
 from sts_app.emails import queries as emails
+from sts_app.pages.dashboard_names import names_standing
+from sts_app.pages.dashboard_news import news_since
 from sts_app.pages.views import bp as bp
 from sts_app.provisioning import explain, names
 from sts_app.provisioning import queries as provisioning
@@ -28,6 +31,8 @@ from sts_app.provisioning import services as provisioning_services
 from sts_app.provisioning.rules import AccessState
 from sts_app.support import queries as support
 
+PAGE = "pages/dashboard.html"
+TICKETS = 3
 SLOWEST_POLL = 60
 SOONEST_RELOAD = 5
 # For so long something that is due is expected at any moment.
@@ -37,6 +42,9 @@ YOUNG = timedelta(minutes=2)
 LATE_LOOK, LAST_LOOK = 22, 44
 # Stripe opens a page that ran out again for thirty days.
 REOPENED_FOR = timedelta(days=32)
+RECHECK_IS_TOLD = timedelta(hours=1)
+# What PRODUCT promises of the time from a payment to its access; beyond it the page says why.
+USUAL_TIME = timedelta(minutes=2)
 
 
 @bp.get("/dashboard")
@@ -46,18 +54,32 @@ def dashboard() -> ResponseReturnValue:
     session_id = request.args.get("session_id") if request.args.get("success") == "true" else None
     if (bought := _bought(session_id)) is not None:
         billing_services.look_soon(bought)
-    answers = support.news_of(current_user)
-    letters = emails.standing_of(current_user.email)
+    since = visits.note(current_user.id)
+    around = _standing(session_id, looks=_looks(), asked_at=_asked_at())
+    purchases = [(each.purchase, each.plan) for each in around["shown"]]
     return render_template(
-        "pages/dashboard.html", answers=answers, letters=letters, **_standing(session_id, looks=_looks())
+        PAGE,
+        answers=support.news_of(current_user),
+        letters=emails.standing_of(current_user.email),
+        tickets=support.tickets_of(current_user, limit=TICKETS),
+        since=since,
+        news=news_since(current_user, since, clock.now(), purchases) if since is not None else [],
+        **around,
     )
+
+
+@bp.get("/dashboard/strategies")
+def strategies() -> ResponseReturnValue:
+    """The same page by another name."""
+    return see_other(url_for("pages.dashboard", _anchor="access-title"))
 
 
 @bp.get("/dashboard/standing")
 @login_required  # type: ignore[untyped-decorator]  # see above
 def standing() -> ResponseReturnValue:
     """What changes by itself, for a page that waits. `n` counts the looks and stretches the next wait."""
-    return block("pages/dashboard.html", "standing", **_standing(request.args.get("session_id"), looks=_looks()))
+    visits.note(current_user.id)
+    return block(PAGE, "standing", **_standing(request.args.get("session_id"), looks=_looks(), asked_at=_asked_at()))
 
 
 def slow_down(limit: RequestLimit) -> Response:
@@ -73,14 +95,27 @@ def slow_down(limit: RequestLimit) -> Response:
 @limiter.limit("6 per minute", key_func=who_asks, on_breach=slow_down)
 @login_required  # type: ignore[untyped-decorator]  # see above
 def recheck() -> ResponseReturnValue:
-    """Have what stands read again and what waits tried again. Safe to press at any time."""
+    """Have what stands read again and what waits tried again. Safe to press at any time.
+
+    What came of it is told beside the button, at once and again when TradingView has answered.
+    """
     provisioning_services.recheck(current_user.id)
-    toast(explain.after_recheck(current_user.id, clock.now()), "info")
-    return see_other("pages.dashboard")
+    now = clock.now()
+    if is_htmx():
+        return block(PAGE, "standing", **_standing(request.form.get("session_id"), looks=0, asked_at=now))
+    return see_other(url_for("pages.dashboard", asked=int(now.timestamp()), _anchor="recheck"))
 
 
 def _looks() -> int:
     return min(max(request.args.get("n", 0, type=int), 0), 1000)
+
+
+def _asked_at() -> datetime | None:
+    """When *Recheck* was pressed, if it was within the hour: the page says what came of it until then."""
+    given = request.args.get("asked", 0, type=row_number)
+    now = clock.now()
+    since = now - RECHECK_IS_TOLD
+    return datetime.fromtimestamp(given, UTC) if given and since.timestamp() < given <= now.timestamp() else None
 
 
 def _bought(session_id: str | None) -> Purchase | None:
@@ -104,7 +139,7 @@ def _is_awaited(session_id: str | None, bought: Purchase | None) -> bool:
     return any(p.checkout_url is not None and p.created_at > since for p in billing.purchases_of(current_user.id))
 
 
-def _standing(session_id: str | None, *, looks: int) -> dict[str, Any]:
+def _standing(session_id: str | None, *, looks: int, asked_at: datetime | None = None) -> dict[str, Any]:
     """Access, purchases and the name. The page waits for the money of a page just left, and for access that moves."""
     now = clock.now()
     bought = _bought(session_id)
@@ -119,9 +154,16 @@ def _standing(session_id: str | None, *, looks: int) -> dict[str, Any]:
     gives_up = is_awaited and looks >= LAST_LOOK and (bought is None or bought.status != PurchaseStatus.PENDING)
     is_near = is_awaited and not gives_up and (bought is None or bought.id not in with_bank)
     subscriptions = account.subscriptions_of(current_user.id)
+    is_moving = any(row.is_moving for row in access)
+    paid_at = bought.paid_at if bought is not None else None
     return {
         "access": access,
+        "active": sum(row.state == AccessState.ACTIVE for row in access),
         "all_active": bool(access) and all(row.state == AccessState.ACTIVE for row in access),
+        "last_read_at": max((row.read_at for row in access if row.read_at is not None), default=None),
+        "takes_long": paid_at is not None and is_moving and now - paid_at > USUAL_TIME,
+        "asked_at": int(asked_at.timestamp()) if asked_at is not None else None,
+        "rechecked": (_what_recheck_did(access, asked_at, now, is_moving=is_moving) if asked_at is not None else None),
         "shown": shown,
         "open_plan": next((each.plan.slug for each in shown if each.is_open), None),
         "paid_twice": [each for each in shown if each.offers_refund],
@@ -135,12 +177,26 @@ def _standing(session_id: str | None, *, looks: int) -> dict[str, Any]:
         "with_bank": with_bank,
         "name": provisioning.current_name(current_user.id),
         "change": names.change_under_way(current_user.id),
+        "names": names_standing(current_user.id),
         "bought": bought,
-        "is_waiting": (is_awaited and not gives_up) or any(row.is_moving for row in access),
+        "is_waiting": (is_awaited and not gives_up) or is_moving,
         "looks": looks,
         "poll_after": poll_after(looks),
         "reload_after": reload_after([now] if is_near else [row.asked_at for row in access], now),
     }
+
+
+def _what_recheck_did(
+    access: list[explain.CustomerAccess], asked_at: datetime, now: datetime, *, is_moving: bool
+) -> str:
+    """What pressing *Recheck* led to, as it stands now: what is being asked, or what TradingView answered since."""
+    shown = [row for row in access if row.state == AccessState.ACTIVE]
+    were_read = all(row.read_at is not None and row.read_at >= asked_at for row in shown)
+    if is_moving or not shown or not were_read:
+        return explain.after_recheck(current_user.id, now)
+    if len(shown) == len(access):
+        return "TradingView was asked again, and shows all of them." if len(shown) > 1 else "TradingView shows it."
+    return f"TradingView was asked again, and shows {len(shown)} of {len(access)}. What to do stands beside the others."
 
 
 def poll_after(looks: int) -> int:

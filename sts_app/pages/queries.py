@@ -7,6 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
+
+
+class Topic(StrEnum):
+    """What a question is about, in the order of the page."""
+
+    BUYING = "Buying"
+    ACCESS = "Access"
+    USING = "Using the strategies"
+    RISK = "Risk and law"
+
+    @property
+    def slug(self) -> str:
+        return self.name.lower()
 
 
 @dataclass(frozen=True)
@@ -16,6 +30,7 @@ class Question:
     slug: str
     text: str
     answer: tuple[str, ...]
+    topic: Topic
 
 
 QUESTIONS = (
@@ -28,6 +43,7 @@ QUESTIONS = (
             "Overnight Edge. Each is made for NQ, the Nasdaq-100 future, on the 5-minute chart.",
             "Every strategy we add later is given to all who hold lifetime access, at no further charge.",
         ),
+        Topic.BUYING,
     ),
     Question(
         "what-does-it-cost",
@@ -37,6 +53,7 @@ QUESTIONS = (
             "renews, and the price you see is the price that is charged. Your bank may add its own fee for a foreign "
             "currency.",
         ),
+        Topic.BUYING,
     ),
     Question(
         "tradingview-plan",
@@ -46,6 +63,7 @@ QUESTIONS = (
             "which of its plans include alerts and how many indicators fit on one chart, so look there before you "
             "plan to run them all side by side. Exchange data for NQ in real time is also sold by TradingView.",
         ),
+        Topic.BUYING,
     ),
     Question(
         "how-long",
@@ -56,6 +74,7 @@ QUESTIONS = (
             "When TradingView does not answer, your access stays Pending and is tried again without you. If tries do "
             "not help, a person takes over. Your dashboard tells you which of these it is.",
         ),
+        Topic.ACCESS,
     ),
     Question(
         "where-are-the-scripts",
@@ -64,6 +83,7 @@ QUESTIONS = (
             "Open a chart, choose Indicators, then Invite-only scripts. The strategies you hold are listed there by "
             "name. Add one to an NQ chart on the 5-minute timeframe.",
         ),
+        Topic.ACCESS,
     ),
     Question(
         "wrong-name",
@@ -72,6 +92,7 @@ QUESTIONS = (
             "The name is checked with TradingView before you pay, so a name that does not exist is caught before any "
             "money moves. Do make sure that it is your own name: a similar one may belong to somebody else.",
         ),
+        Topic.ACCESS,
     ),
     Question(
         "change-name",
@@ -80,6 +101,7 @@ QUESTIONS = (
             "Yes. Access moves with you: the new name is invited first, and the old one is removed only after the new "
             "one is confirmed.",
         ),
+        Topic.ACCESS,
     ),
     Question(
         "source-code",
@@ -88,6 +110,7 @@ QUESTIONS = (
             "No. The scripts are invite-only, which means that you can run and configure them, but the source stays "
             "closed. Each strategy's page tells in words what it looks for, when it acts and when it does not.",
         ),
+        Topic.USING,
     ),
     Question(
         "automated",
@@ -96,6 +119,44 @@ QUESTIONS = (
             "No. They mark entries and exits on your TradingView chart, and they can raise TradingView alerts. Every "
             "order is your own decision, at your own broker.",
         ),
+        Topic.USING,
+    ),
+    Question(
+        "other-charts",
+        "Can I use them on other markets or timeframes?",
+        (
+            "TradingView lets you put a script on any chart. The rules were made for NQ on the 5-minute chart and for "
+            "the hours their pages name; what they do elsewhere has not been looked at, and we say nothing about it. "
+            "MNQ, the micro contract, follows the same index with a tenth of the size.",
+        ),
+        Topic.USING,
+    ),
+    Question(
+        "several-at-once",
+        "Can I run several at once?",
+        (
+            "Yes, as far as your TradingView plan has room on a chart. They do not know of each other: two of them can "
+            "be in the market at the same time, and then the risk of both adds up. Plan sizes for the sum.",
+        ),
+        Topic.USING,
+    ),
+    Question(
+        "updates",
+        "What happens when a script is improved?",
+        (
+            "TradingView gives the new version to everybody who has access. You may have to remove the script from a "
+            "chart and add it again, and alerts that were set on the old version keep it until you set them anew.",
+        ),
+        Topic.USING,
+    ),
+    Question(
+        "help",
+        "How do I reach a person?",
+        (
+            "Sign in and open a ticket, or write by the contact page when you have no account. Questions about access, "
+            "payment and using a strategy are answered within 24 hours, others within three days.",
+        ),
+        Topic.ACCESS,
     ),
     Question(
         "what-results",
@@ -105,6 +166,7 @@ QUESTIONS = (
             "history are hypothetical, were made with the benefit of hindsight, and say nothing certain about what "
             "comes next.",
         ),
+        Topic.RISK,
     ),
     Question(
         "advice",
@@ -113,6 +175,7 @@ QUESTIONS = (
             "No. This is not investment advice. The strategies are software for research and education, the same for "
             "every customer. We do not know your situation and recommend no trade to you.",
         ),
+        Topic.RISK,
     ),
     Question(
         "refunds",
@@ -125,6 +188,7 @@ QUESTIONS = (
             "paying, or on the page about refunds at any time. You confirm it once, a letter says at once that it "
             "arrived, and a person answers by letter.",
         ),
+        Topic.BUYING,
     ),
     Question(
         "card-data",
@@ -133,6 +197,7 @@ QUESTIONS = (
             "We never see it. Payment takes place on a page of Stripe, and what comes back to us is whether it "
             "succeeded and its reference.",
         ),
+        Topic.BUYING,
     ),
     Question(
         "affiliation",
@@ -141,6 +206,7 @@ QUESTIONS = (
             "No. We are not affiliated with TradingView, Stripe or any exchange. We publish scripts on TradingView "
             "and invite people to them.",
         ),
+        Topic.RISK,
     ),
 )
 
@@ -153,6 +219,12 @@ def questions_matching(search: str, *, price: str) -> Sequence[Question]:
         for question in QUESTIONS
     )
     return [question for question in priced if _holds(question, words)]
+
+
+def by_topic(questions: Sequence[Question]) -> Sequence[tuple[Topic, Sequence[Question]]]:
+    """The questions under their topics; a topic without any is left out."""
+    grouped = ((topic, [each for each in questions if each.topic == topic]) for topic in Topic)
+    return [(topic, found) for topic, found in grouped if found]
 
 
 def questions_named(*slugs: str, price: str) -> Sequence[Question]:

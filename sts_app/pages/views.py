@@ -1,47 +1,26 @@
-"""The public pages: home, pricing, questions, legal texts, and the small files a browser or a robot asks for."""
+"""The public pages: home, pricing, questions and legal texts."""
 
 from __future__ import annotations
 
 import re
 
-from flask import (
-    Blueprint,
-    Response,
-    current_app,
-    g,
-    make_response,
-    render_template,
-    request,
-    send_from_directory,
-    url_for,
-)
+from flask import Blueprint, g, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
-from flask_wtf import FlaskForm
-from werkzeug.wrappers import Response as BaseResponse
-from wtforms import BooleanField, SelectField, StringField, TextAreaField
-from wtforms.validators import DataRequired, Length
 
 from sts_app.billing import account
 from sts_app.billing.account import Has
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan, Strategy
 from sts_app.core import money
-from sts_app.core.errors import NotThere
-from sts_app.core.security import insiders_only
-from sts_app.core.web import STATIC, page_or_block
+from sts_app.core.web import page_or_block
 from sts_app.pages import queries
 from sts_app.provisioning import control
-from sts_app.settings import Settings
 
 bp = Blueprint("pages", __name__)
 
 LONGEST_SEARCH = 100
 _MOMENT = re.compile(r"\d{1,2} [A-Z][a-z]{2} \d{4}, \d\d:\d\d UTC")
-PRIVATE_AREAS = (
-    *("/admin", "/api", "/billing", "/checkout", "/dashboard", "/dev", "/onboarding", "/purchases", "/sign-in"),
-    *("/contact/ticket", "/webhooks"),
-)
 
 
 @bp.get("/")
@@ -80,7 +59,7 @@ def pricing() -> ResponseReturnValue:
 def faq() -> ResponseReturnValue:
     search = request.args.get("q", "").strip()[:LONGEST_SEARCH]
     found = queries.questions_matching(search, price=_price(catalog.plan_on_sale()))
-    return page_or_block("pages/faq.html", "results", search=search, questions=found)
+    return page_or_block("pages/faq.html", "results", search=search, questions=found, topics=queries.by_topic(found))
 
 
 @bp.get("/terms")
@@ -103,51 +82,6 @@ def refunds() -> ResponseReturnValue:
     """The policy; for somebody who has bought, with the way to withdraw from each purchase."""
     bought = account.withdrawable(current_user.id) if current_user.is_authenticated else []
     return render_template("pages/refunds.html", bought=bought)
-
-
-@bp.get("/favicon.ico")
-def favicon() -> BaseResponse:
-    """Browsers ask here whatever the page says."""
-    return send_from_directory(STATIC / "img", "favicon.ico", max_age=86_400)
-
-
-@bp.get("/robots.txt")
-def robots() -> Response:
-    shut = "".join(f"Disallow: {area}\n" for area in PRIVATE_AREAS)
-    text = f"User-agent: *\n{shut}\nSitemap: {_settings().public_url}{url_for('pages.sitemap')}\n"
-    return Response(text, mimetype="text/plain")
-
-
-@bp.get("/sitemap.xml")
-def sitemap() -> Response:
-    endpoints = ("home", "pricing", "faq", "terms", "privacy", "disclaimer", "refunds")
-    paths = [url_for(f"pages.{endpoint}") for endpoint in endpoints]
-    paths += [url_for("catalog.listing"), url_for("support.contact")]
-    paths += [url_for("catalog.detail", slug=strategy.slug) for strategy in catalog.strategies_on_sale()]
-    body = render_template("pages/sitemap.xml", paths=paths)
-    return Response(body, mimetype="application/xml")
-
-
-class _PatternsForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no types
-    """Every kind of field once, for the page of patterns."""
-
-    plain = StringField("Display name", description="As it should stand in letters.")
-    faulty = StringField("TradingView name", validators=[DataRequired(), Length(min=3, max=30)])
-    chosen = SelectField("Category", choices=["Access", "Billing"])
-    long = TextAreaField("Message")
-    ticked = BooleanField("I have read the terms", validators=[DataRequired()])
-
-
-@bp.get("/dev/patterns")
-def patterns() -> ResponseReturnValue:
-    """Every component in every state, for those who build pages; not there in production."""
-    if _settings().is_production:
-        raise NotThere
-    insiders_only()
-    form = _PatternsForm(None, data={"faulty": "ab"})
-    form.faulty.errors = ("A TradingView name has at least 3 characters.",)
-    form.ticked.errors = ("Please tick this box to go on.",)
-    return render_template("patterns.html", form=form, plan=catalog.plan_on_sale())
 
 
 @bp.app_template_global()
@@ -183,8 +117,3 @@ def held_by_visitor(strategy: Strategy) -> tuple[str, ...]:
 
 def _price(plan: Plan | None) -> str:
     return money.as_money(plan.price_cents, plan.currency) if plan else "The price on the pricing page"
-
-
-def _settings() -> Settings:
-    settings: Settings = current_app.config["STS"]
-    return settings

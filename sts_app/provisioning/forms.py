@@ -45,6 +45,8 @@ def _has_shape(form: FlaskForm, field: StringField) -> None:
 
 
 class OnboardingForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no types
+    """Who somebody is at TradingView. The two boxes are left out for who has accepted the texts as they are."""
+
     name = StringField(
         "Your name",
         filters=[_stripped],
@@ -73,3 +75,13 @@ class OnboardingForm(FlaskForm):  # type: ignore[misc]  # flask-wtf carries no t
     # The button beside a name that TradingView did not know: what was remembered of it is asked for anew.
     again = SubmitField("I have corrected it at TradingView, ask again")
     next = HiddenField()
+    # The version of the texts that stood beside the boxes.
+    texts = HiddenField()
+
+    def leave_out_boxes(self) -> None:
+        """For who has accepted this version already."""
+        del self.terms, self.disclaimer
+
+    @property
+    def asks_texts(self) -> bool:
+        return "terms" in self

@@ -12,6 +12,7 @@ import structlog
 from flask import current_app
 from sqlalchemy.exc import IntegrityError
 
+from sts_app.accounts import privacy
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
 from sts_app.audit.models import AuditLog
@@ -70,12 +71,13 @@ def set_name(user: User, spelling: str, *, verified: bool, actor: str | None = N
 
     An earlier name keeps its access until the new one has it, and stays reserved until it is verified
     absent. A name that was verified keeps TradingView's spelling until a newer one is `verified`. `actor` is
-    the person themselves unless named; only they have to wait between two changes. Raises `NameTaken` and
-    `TooSoon`, both with nothing changed.
+    the person themselves unless named; only they have to wait between two changes. Raises `NameTaken`,
+    `TooSoon`, and `AccountClosed` for who is being erased, each with nothing changed.
     """
     now, key, own = clock.now(), spelling.lower(), f"user:{user.id}"
     by = actor or own
     services.lock_person(user.id)
+    privacy.refuse_closed(user)
     current = _current_as_stored(user.id)
     if current is not None and current.name_key == key:
         if verified or current.verified_at is None:

@@ -10,6 +10,7 @@ import structlog
 from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
 
+from sts_app.accounts import privacy as accounts_privacy
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
 from sts_app.catalog.models import Plan
@@ -43,9 +44,13 @@ def entitle(
     """Give a person a reason to hold a plan, and make what is missing due. None when `source` has done so before.
 
     Takes the plan's row lock (shared), as activating a strategy takes it exclusively, so that neither
-    can miss the other.
+    can miss the other. Whose account has closed gets a reason that has ended: what came in late for them is on
+    record, and gives nothing.
     """
     _lock_plan(plan)
+    lock_person(user_id)
+    now = clock.now()
+    ended_because = accounts_privacy.ERASED if accounts_privacy.is_closed(user_id) else None
     entitlement_id = db.session.scalar(
         insert(Entitlement)
         .values(
@@ -54,8 +59,9 @@ def entitle(
             source=source,
             note=note,
             starts_at=paid_at,
-            ends_at=ends_at,
-            created_at=clock.now(),
+            ends_at=now if ended_because else ends_at,
+            ended_because=ended_because,
+            created_at=now,
         )
         .on_conflict_do_nothing()
         .returning(Entitlement.id)
@@ -70,7 +76,7 @@ def entitle(
 def gift(user: User, plan: Plan, *, reason: str, ends_at: datetime | None = None, actor: str) -> Entitlement:
     """Give a plan without money, for a reason that is kept, for ever or to an end.
 
-    Refuses a second gift of a plan while one runs, no reason, and an end that has passed.
+    Refuses a second gift of a plan while one runs, no reason, an end that has passed, and an account that has closed.
     """
     now = clock.now()
     if not reason.strip():
@@ -79,6 +85,8 @@ def gift(user: User, plan: Plan, *, reason: str, ends_at: datetime | None = None
         raise FixInput("The end of a gift lies in the future.")
     _lock_plan(plan)
     lock_person(user.id)
+    if accounts_privacy.is_closed(user.id):
+        raise AlreadyDone("This account is being erased, so nothing can be given to it.")
     running = [e for e in queries.entitlements_of(user.id) if e.plan_id == plan.id and e.source.startswith(GIFT)]
     if any(e.ends_at is None or e.ends_at > now for e in running):
         raise AlreadyDone("A gift of this plan is running already. End it first.")
@@ -156,10 +164,11 @@ def reinstate(source: str, *, because: str, actor: str) -> bool:
     """Let a reason count again that somebody ended, because what ended it came to nothing: a refund that failed.
 
     It goes on without an end; one by date is for `set_end`. A suspension stays. Writes no letter: whoever knows
-    why it came back does. Safe to call twice; false when it was not ended, or ended by its date alone.
+    why it came back does. Safe to call twice; false when it was not ended, ended by its date alone, or ended with the
+    account.
     """
     entitlement = _locked(source)
-    if entitlement is None or entitlement.ended_because is None:
+    if entitlement is None or entitlement.ended_because in (None, accounts_privacy.ERASED):
         return False
     before = entitlement.ended_because
     entitlement.ends_at = entitlement.ended_because = None

@@ -6,11 +6,13 @@ import math
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, current_app, render_template, request
+from flask import Blueprint, Response, current_app, render_template, request, url_for
 from flask.typing import ResponseReturnValue
+from flask_limiter import RequestLimit
 from flask_login import current_user, login_fresh, login_required
 
 from sts_app.accounts import services as accounts
+from sts_app.accounts.models import TEXTS_VERSION
 from sts_app.core.db import checkpoint
 from sts_app.core.security import limiter, who_asks
 from sts_app.core.web import block, own_path, page_or_block, see_other, toast
@@ -23,6 +25,20 @@ from sts_app.provisioning.rules import NameOutcome
 bp = Blueprint("provisioning", __name__)
 
 PAGE = "provisioning/onboarding.html"
+
+
+# More names were typed than are looked up. Sending the form still checks the one that counts.
+TYPED_TOO_OFTEN = (
+    "You have tried many names in a short time, so this one is not looked up while you type. Wait a minute, or go on: "
+    "the name is checked when you send it."
+)
+
+
+def typed_too_often(limit: RequestLimit) -> Response:
+    """Said at the field like every other answer, not as a fault of the page."""
+    answer = block(PAGE, "answer", status=429, check=None, fault=None, said=TYPED_TOO_OFTEN, is_told=False)
+    answer.headers["Retry-After"] = str(limit.limit.get_expiry())
+    return answer
 
 
 @bp.get("/onboarding")
@@ -38,12 +54,13 @@ def onboarding() -> ResponseReturnValue:
         tradingview_name=current.spelling if current else "",
         next=own_path(request.args.get("next")) or "",
     )
+    _ask_texts(form)
     return render_template(PAGE, form=form, current=current, **_around())
 
 
 @bp.get("/onboarding/check-name")
-@limiter.limit("20 per minute", key_func=who_asks)
-@limiter.limit("60 per minute")
+@limiter.limit("20 per minute", key_func=who_asks, on_breach=typed_too_often)
+@limiter.limit("60 per minute", on_breach=typed_too_often)
 @login_required  # type: ignore[untyped-decorator]  # see above
 def check_name() -> ResponseReturnValue:
     """What TradingView says of the name that is being typed, as a piece of the form.
@@ -53,13 +70,13 @@ def check_name() -> ResponseReturnValue:
     """
     given = name_in(request.args.get("tradingview_name")) or ""
     if len(given) < SHORTEST_NAME:
-        return block(PAGE, "answer", check=None, fault=None, is_told=False)
+        return block(PAGE, "answer", check=None, fault=None, said=None, is_told=False)
     fault = shape_fault(given)
     if fault is not None:
-        return block(PAGE, "answer", check=None, fault=fault, is_told=False)
+        return block(PAGE, "answer", check=None, fault=fault, said=None, is_told=False)
     checkpoint()
     check = names.check(given, urgent=False)
-    answer = block(PAGE, "answer", check=check, fault=None, is_told=False)
+    answer = block(PAGE, "answer", check=check, fault=None, said=None, is_told=False)
     if check.outcome is NameOutcome.BUSY:
         answer.headers["Retry-After"] = str(math.ceil(check.wait.total_seconds()))
     return answer
@@ -68,13 +85,20 @@ def check_name() -> ResponseReturnValue:
 @bp.post("/onboarding")
 @limiter.limit("10 per minute", key_func=who_asks)
 @limiter.limit("60 per minute")
-@login_required  # type: ignore[untyped-decorator]  # see above
 def onboarding_post() -> ResponseReturnValue:
-    """Check the name with TradingView, then keep it, the person's name and what they agreed to."""
+    """Check the name with TradingView, then keep it, the person's name and what they agreed to.
+
+    Whoever's session has ended meanwhile signs in and comes back to this page, and to where it was to lead.
+    """
+    if not current_user.is_authenticated:
+        back = url_for("provisioning.onboarding", next=own_path(request.form.get("next")))
+        return see_other("accounts.sign_in", next=back)
     current = queries.current_name(current_user.id)
     if current is not None and not login_fresh():
         return _confirm_first()
     form = OnboardingForm()
+    shown_version = form.texts.data
+    _ask_texts(form)
 
     def once_more(fault: str | None = None, check: NameCheck | None = None) -> ResponseReturnValue:
         if fault is not None:
@@ -82,6 +106,10 @@ def onboarding_post() -> ResponseReturnValue:
         return page_or_block(PAGE, "form", status=422, form=form, current=current, **_around(check))
 
     if not form.validate_on_submit():
+        return once_more()
+    if form.asks_texts and shown_version not in (None, "", TEXTS_VERSION):
+        form.terms.data = form.disclaimer.data = False
+        form.terms.errors = ["These texts changed while this page was open. Please read them as they are now."]
         return once_more()
     wanted = form.tradingview_name.data
     wait_until = _must_wait(current, wanted)
@@ -118,11 +146,19 @@ def _must_wait(current: TradingViewName | None, wanted: str) -> datetime | None:
     return names.changeable_from(current_user.id)
 
 
+def _ask_texts(form: OnboardingForm) -> None:
+    """Nobody agrees twice to the same words, and the page says which version it shows."""
+    if current_user.texts_version == TEXTS_VERSION:
+        form.leave_out_boxes()
+    form.texts.data = TEXTS_VERSION
+
+
 def _around(check: NameCheck | None = None) -> dict[str, Any]:
     """What the page says beside its fields. The sentence of `check` stands at the field already, as its fault."""
     return {
         "check": check,
         "fault": None,
+        "said": None,
         "is_told": True,
         "wait_until": names.changeable_from(current_user.id),
         "change": names.change_under_way(current_user.id),

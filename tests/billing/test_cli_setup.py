@@ -338,6 +338,15 @@ class TestDoctor:
         object.__setattr__(app.config["STS"], "app_env", AppEnv.PRODUCTION)
         assert len(says("fault", "does not let this account take payments")) == 1
 
+    def test_a_key_that_may_not_read_the_account_hides_no_wrong_price(self, set_up, plan):
+        set_up.forbidden.add("/v1/account")
+        plan.price_cents = 12900
+        database.session.commit()
+
+        assert says("fault", "The plan lifetime shows $129.00 once and costs $99.00 once at Stripe") != []
+        assert len(says("warning", "does not say whether this account takes payments")) == 1
+        assert says("fine", "Stripe lets this account take payments") == []
+
     def test_an_endpoint_that_tells_of_everything_will_do(self, set_up):
         [endpoint] = set_up.things["webhook_endpoint"].values()
         endpoint["enabled_events"] = ["*"]

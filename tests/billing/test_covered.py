@@ -215,6 +215,24 @@ class TestAPaymentThatComesInAllTheSame:
         assert database.session.get(Subscription, small.subscription_id).status == "canceled"
         assert database.session.get(Subscription, large.subscription_id).status == "active"
 
+    def test_a_renewal_that_is_paid_does_not_give_way_to_a_larger_one_that_is_not(self, alice, monthly, till, clock):
+        small = open_page(alice, made("two", ONE, TWO, interval="month"))
+        till.pay(small.session_id)
+        work()
+        large = open_page(alice, monthly)
+        till.pay(large.session_id)
+        work()
+        clock.shift(timedelta(days=30))
+        till.renew(database.session.get(Subscription, large.subscription_id).external_id, succeeded=False)
+        work()
+        till.renew(database.session.get(Subscription, small.subscription_id).external_id)
+        work()
+
+        renewal = database.session.scalars(sa.select(Purchase).order_by(Purchase.id.desc())).first()
+        assert (renewal.subscription_id, renewal.duplicate_of_id) == (small.subscription_id, None)
+        assert database.session.get(Subscription, large.subscription_id).state == "grace"
+        assert database.session.get(Subscription, small.subscription_id).status == "active"
+
 
 def test_a_renewal_says_until_when_it_pays(buy, monthly, till, clock):
     buy(monthly)

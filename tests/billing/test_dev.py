@@ -15,6 +15,7 @@ from flask.testing import FlaskClient
 from sts_app.billing import dev
 from sts_app.billing.gateway import CheckoutRequest, CustomerRequest, Mode
 from sts_app.billing.simulated import Fault, SimulatedPayments, faults_on
+from sts_app.catalog import views as catalog
 from sts_app.core import db, queue, security, web
 from sts_app.core.store import MemoryStore
 from sts_app.settings import AppEnv, load
@@ -51,6 +52,7 @@ def house(payments: SimulatedPayments) -> Flask:
     queue.init_app(app, SETTINGS.redis_url)
     security.init_app(app, SETTINGS)
     web.init_app(app)
+    app.register_blueprint(catalog.bp)  # for its filters, which macros of the shell use
     app.register_blueprint(dev.bp)
     app.extensions["sts_payments"] = payments
     # The frame links to rooms that are not in this house.

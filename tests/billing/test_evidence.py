@@ -13,6 +13,7 @@ from sts_app.accounts.models import UserSession
 from sts_app.audit.models import AuditLog
 from sts_app.billing import evidence, inbox
 from sts_app.billing.evidence import Standing
+from sts_app.billing.evidence_pdf import as_pdf
 from sts_app.billing.gateway import EvidenceRequest, Refused
 from sts_app.billing.models import Dispute
 from sts_app.billing.simulated import Fault, behave, misbehave
@@ -139,6 +140,15 @@ class TestHandingIn:
 
         assert disputed.evidence["receipt"]["reference"].startswith("pur_")
         assert disputed.evidence_by == SAM
+
+    def test_what_was_gathered_before_a_pack_named_the_merchant_goes_out_and_can_be_read(self, disputed, till):
+        submit(disputed)
+        disputed.evidence = {name: value for name, value in disputed.evidence.items() if name != "merchant"}
+
+        work("billing")
+
+        assert (submissions(till, disputed), disputed.last_reason) == (1, None)
+        assert as_pdf(evidence.pack_of(disputed.id)).startswith(b"%PDF")
 
     def test_twice_is_refused(self, disputed):
         submit(disputed)

@@ -218,11 +218,67 @@ def test_in_whatever_order_they_come_nobody_waits_for_ever(house, till):
     assert stands_at_stripe(till) == {"canceled"}
 
 
+def test_a_second_payment_and_an_event_about_the_first_do_not_wait_for_each_other(house, till, anna, monkeypatch):
+    """The one holds the payer's turn and names the other's purchase; that holds its purchase and wants the turn."""
+    with transaction():
+        database.session.add(
+            Plan(
+                slug="yearly",
+                name="Yearly access",
+                price_cents=9900,
+                stripe_price_id="price_yearly",
+                mode=Mode.SUBSCRIPTION,
+                interval="year",
+                covers_all=True,
+                position=3,
+            )
+        )
+    first, second = paid(till, anna, "monthly"), paid(till, anna, "yearly")
+    with transaction():
+        first.settle()
+    work(till)
+    again = event_about(till, first)
+    take_turn, beside = subscriptions.lock_payer, []
+
+    def settle_second() -> None:
+        with transaction():
+            second.settle()
+
+    def lock_payer(user_id: int) -> None:
+        if threading.current_thread() is threading.main_thread() and not beside:
+            beside.append(Beside(house, settle_second))
+            until(lambda: not beside[0].is_alive() or somebody_waits())
+        take_turn(user_id)
+
+    monkeypatch.setattr(subscriptions, "lock_payer", lock_payer)
+    with transaction():
+        again.settle()
+
+    assert beside[0].ends() is None
+    assert flagged(second) == first.purchase_id
+
+
+def event_about(till: SimulatedPayments, payment: Paid) -> inbox.Handling:
+    """An event about the invoice of a payment that is settled, in the hands of a worker."""
+    with transaction():
+        external_id = subscription_of(payment)
+    hour = timedelta(hours=1)
+    told = till.events_between(clock.now() - hour, clock.now() + hour)
+    return in_hand(
+        till, next(each for each in told if (each.type, each.subscription_id) == ("invoice.paid", external_id))
+    )
+
+
+def subscription_of(payment: Paid) -> str:
+    """The provider's id of the subscription that a payment began."""
+    [known] = queries.subscriptions_of(database.session.get_one(Purchase, payment.purchase_id).user_id)
+    return known.external_id
+
+
 def two_looks(till: SimulatedPayments, payment: Paid) -> list[inbox.Work]:
     """The subscription that a payment began in the hands of two workers: by an event, and by the clock."""
     with transaction():
-        [known] = queries.subscriptions_of(database.session.get_one(Purchase, payment.purchase_id).user_id)
-        external_id = known.external_id
+        external_id = subscription_of(payment)
     told = SignedEvent(f"evt_{external_id}", "customer.subscription.updated", clock.now(), False, {})
     by_event = in_hand(till, replace(told, subscription_id=external_id))
     with transaction():

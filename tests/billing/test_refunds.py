@@ -276,6 +276,52 @@ class TestMoneyThatStaysAfterAll:
         assert kinds().count("purchase_confirmation") == 1
 
 
+class TestLifetimeAccessThatStandsAgain:
+    """Its refund failed, and its buyer has bought anew meanwhile."""
+
+    @pytest.fixture
+    def refund_id(self, bought, till) -> str:
+        refund_id = till.give_back(bought.session_id, status="pending")
+        work()
+        assert (bought.access, holders()) == ("ended", set())
+        return refund_id
+
+    def buy(self, till, alice, plan) -> Purchase:
+        purchase = open_page(alice, plan)
+        till.pay(purchase.session_id)
+        work()
+        return purchase
+
+    def test_it_ends_a_subscription_begun_meanwhile_before_it_is_charged_again(
+        self, bought, refund_id, alice, monthly, till
+    ):
+        month = self.buy(till, alice, monthly)
+
+        till.move_refund(refund_id, "failed")
+        work()
+
+        assert [each.facts.status for each in till.subscriptions()] == ["canceled"]
+        assert (bought.access, month.duplicate_of_id, len(holders())) == ("stands", None, 6)
+        assert "It ended because what you bought for good stands again." in letters("subscription_ended")[0].text
+
+    @pytest.mark.parametrize("meanwhile", ["monthly", "plan"])
+    def test_staff_hear_of_what_was_bought_meanwhile(self, request, refund_id, alice, till, meanwhile):
+        other = self.buy(till, alice, request.getfixturevalue(meanwhile))
+
+        till.move_refund(refund_id, "failed")
+        work()
+
+        [letter] = letters("admin_held_twice")
+        assert other.ref in letter.text
+        assert "admin_refund_failed" in kinds()
+
+    def test_without_another_holding_staff_hear_of_the_refund_alone(self, bought, refund_id, till):
+        till.move_refund(refund_id, "failed")
+        work()
+
+        assert (bought.access, "admin_held_twice" in kinds()) == ("stands", False)
+
+
 class TestAPart:
     @pytest.fixture
     def part(self, bought, till) -> Purchase:
@@ -306,6 +352,33 @@ class TestAPart:
 
         with pytest.raises(AlreadyDone):
             self.decide(part, keeps=True)
+
+    def test_what_was_decided_of_a_refund_that_failed_says_nothing_of_a_later_one(self, bought, till):
+        refund_id = till.give_back(bought.session_id, 4000, status="pending")
+        work()
+        self.decide(bought, keeps=False)
+        work()
+        till.move_refund(refund_id, "failed")
+        work()
+        assert (bought.access, bought.partial_verdict, bought.partial_verdict_cents) == ("stands", None, None)
+        asked = kinds().count("admin_partial_refund")
+
+        ask(bought, 500)
+        work()
+
+        assert (bought.access, len(holders())) == ("stands", 6)
+        assert kinds().count("admin_partial_refund") == asked + 1
+
+    def test_what_was_decided_holds_while_a_part_is_away(self, part, till):
+        refund_id = till.give_back(part.session_id, 500, status="pending")
+        work()
+        self.decide(part, keeps=False)
+        work()
+
+        till.move_refund(refund_id, "failed")
+        work()
+
+        assert (part.access, part.partial_verdict) == ("ended", "end")
 
     def test_where_no_part_went_back_there_is_nothing_to_decide(self, bought):
         with pytest.raises(refunds.CannotRefund):

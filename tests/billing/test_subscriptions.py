@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from sts_app.billing import inbox, queries, refunds, services, subscriptions
+from sts_app.billing import account, inbox, queries, refunds, services, settling, subscriptions
+from sts_app.billing.gateway import TryLater
 from sts_app.billing.models import Purchase, Subscription
 from sts_app.billing.simulated import Fault, misbehave
 from sts_app.catalog.models import Mode, Plan
@@ -230,6 +232,88 @@ class TestNotPaid:
         assert (purchase.status, len(holders())) == ("COMPLETED", 6)
 
 
+class TestAFirstPaymentThatFailedAtTheBank:
+    """Its payer reads that nothing was charged, and has no page on which to end the subscription."""
+
+    @pytest.fixture
+    def declined(self, alice, monthly, till, clock) -> Purchase:
+        purchase = open_page(alice, monthly)
+        till.pay_later(purchase.session_id)
+        work()
+        clock.shift(timedelta(days=3))
+        till.settle(purchase.session_id, False)
+        return purchase
+
+    def test_the_subscription_is_ended_so_that_no_later_try_is_charged(self, declined, till):
+        work()
+
+        assert (declined.status, till.look_up_subscription(subscription().external_id).status) == ("FAILED", "canceled")
+        assert (subscription().status, subscription().cancel_because) == ("canceled", None)
+
+    def test_what_was_never_paid_is_not_shown_as_ended(self, declined, alice):
+        work()
+
+        assert (subscription().state, account.subscriptions_of(alice.id)) == ("none", [])
+        assert "subscription_ended" not in kinds()
+
+    def test_its_payer_can_begin_anew_at_once(self, declined, alice, monthly, till):
+        work()
+
+        again = open_page(alice, monthly)
+        till.pay(again.session_id)
+        work()
+
+        assert (again.status, again.duplicate_of_id, len(holders())) == ("COMPLETED", None, 6)
+        assert till.look_up_subscription(subscription().external_id).status == "active"
+
+    def test_one_that_earlier_code_left_running_is_ended_when_it_is_heard_of(self, declined):
+        work("billing")
+        database.session.execute(sa.update(Subscription).values(status="past_due", cancel_because=None))
+
+        subscriptions.follow(subscription().id)
+
+        assert subscription().cancel_because == "its first payment failed"
+
+    def test_money_that_came_all_the_same_is_for_staff_to_give_back(self, declined, till):
+        """The payer paid its invoice at Stripe while the end was on its way there."""
+        work("billing")
+        paid = replace(till.look_up(declined.session_id), payment="paid", intent="succeeded")
+
+        in_a_transaction(lambda: settling.apply_facts(declined.id, paid))
+        work()
+
+        assert (declined.status, subscription().state, holders()) == ("COMPLETED", "ended", set())
+        [letter] = letters("admin_paid_after_end")
+        assert f"sts refunds ask {declined.ref}" in letter.text
+        assert "after your subscription had ended" in letters("paid_after_end")[0].subject
+        assert "purchase_confirmation" not in kinds()
+
+    def test_a_later_month_that_was_charged_before_it_could_be_ended_is_for_staff_too(
+        self, declined, till, clock, monkeypatch
+    ):
+        def no(*_, **__):
+            raise TryLater("no answer")
+
+        monkeypatch.setattr(till, "cancel_subscription", no)
+        work()
+        renew(till, clock)
+        monkeypatch.delattr(till, "cancel_subscription")
+        clock.shift(timedelta(hours=2))
+        work()
+
+        assert ([each.status for each in purchases()], subscription().status) == (["FAILED", "COMPLETED"], "canceled")
+        assert (len(letters("admin_paid_after_end")), "subscription_renewed" in kinds()) == (1, False)
+
+    def test_money_for_one_that_goes_on_asks_nobody(self, alice, monthly, till):
+        purchase = open_page(alice, monthly)
+        till.pay_later(purchase.session_id)
+        work()
+        till.settle(purchase.session_id, True)
+        work()
+
+        assert "admin_paid_after_end" not in kinds()
+
+
 class TestTheEnd:
     def test_an_end_that_is_set_comes_by_its_date(self, first, till, clock):
         till.cancel_at_period_end(subscription().external_id)
@@ -300,3 +384,40 @@ class TestSecondPayments:
 
         assert ([each.status for each in purchases()], adds_up(till)) == (["COMPLETED", "REFUNDED"], True)
         assert (len(holders()), time_source.now() >= one.paid_at) == (6, True)
+
+    @pytest.fixture
+    def pages(self, alice, monthly, till) -> tuple[str, str]:
+        """Two pages for one subscription under one reference. The first is paid."""
+        purchase = open_page(alice, monthly)
+        till.expire(purchase.session_id)
+        work("billing")
+        wanted, _ = services.checkout_request(purchase)
+        pages = till.recover(purchase.session_id), till.open_checkout(wanted, key="another").session_id
+        till.pay(pages[0])
+        work()
+        return pages
+
+    def test_one_of_a_subscription_that_rests_is_ended_and_is_no_renewal(self, pages, alice, till):
+        till.open_dispute(pages[0])
+        work()
+        till.pay(pages[1])
+        work()
+
+        one, two = purchases()
+        assert [each.facts.status for each in till.subscriptions()].count("canceled") == 1
+        assert (subscription().status, two.duplicate_of_id) == ("canceled", one.id)
+        assert (one.is_renewal, two.is_renewal) == (False, False)
+
+    def test_renewals_of_one_that_goes_on_are_counted(self, pages, till, clock):
+        till.give_back(pages[0])
+        work()
+        till.pay(pages[1])
+        work()
+        assert (subscription().state, len(holders())) == ("running", 6)
+
+        invoice = renew(till, clock)
+
+        assert [(each.status, each.is_renewal) for each in purchases()] == [
+            ("REFUNDED", False), ("COMPLETED", False), ("COMPLETED", True)
+        ]  # fmt: skip
+        assert (purchases()[2].invoice_id, stuck(), adds_up(till)) == (invoice, [], True)

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Any
 
 import pytest
+from flask import Flask
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response, WebError
 
-from sts_app.ops.journey import Customer
-from tests.world import ENV, Servers, World
+from sts_app.ops.journey import Customer, Visitor
+from tests.browser.crawl import Crawl
+from tests.browser.people import People, staff_of
+from tests.browser.places import Place
+from tests.browser.places import places as all_places
+from tests.browser.vendor import Vendor
+from tests.world import Servers, World
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -52,7 +59,11 @@ class Diary:
 
     def _console(self, message: ConsoleMessage) -> None:
         # Chromium says each refused answer once more; `_answered` knows which of them belong to the test.
-        if message.type in ("error", "warning") and not message.text.startswith("Failed to load resource"):
+        # A letter's frame may run no script, and says so when it is looked into.
+        known = re.match(
+            r"Failed to load resource|Blocked script execution in '[^']+/dev/(letters|outbox)/", message.text
+        )
+        if message.type in ("error", "warning") and known is None:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _raised(self, error: WebError) -> None:
@@ -79,7 +90,7 @@ def diary() -> Iterator[Diary]:
 def open_browser(new_context: Callable[..., BrowserContext], store: World, diary: Diary) -> Callable[..., Page]:
     """A page of a browser with cookies of its own, or those of `guest`; further arguments as `new_context` has them."""
 
-    def open_browser(guest: Customer | None = None, **options: Any) -> Page:
+    def open_browser(guest: Visitor | None = None, **options: Any) -> Page:
         context = new_context(base_url=store.url, **options)
         context.set_default_timeout(15_000)
         diary.watch(context)
@@ -109,23 +120,34 @@ def customer(store: World) -> Callable[[], Customer]:
 @pytest.fixture(scope="package")
 def staff(store: World) -> Customer:
     """Sam, signed in."""
-    sam = Customer(store.url, email=ENV["ADMIN_EMAIL"], tradingview_name="Sam_of_staff")
-    sam.open("/sign-in")
-    sam.sign_in()
-    return sam
+    return staff_of(store)
 
 
-class Vendor:
-    """The desk of the simulated TradingView."""
+@pytest.fixture(scope="package")
+def people(store: World, staff: Customer) -> Iterator[People]:
+    """One of each kind, where pages differ."""
+    people = People(store, staff)
+    yield people
+    people.close()
 
-    def __init__(self, url: str) -> None:
-        self._desk = Customer(url, email="nobody@example.com", tradingview_name="nobody")
 
-    def misbehave(self, fault: str) -> None:
-        self._desk.open("/dev/tradingview/").submit("/misbehave", fault=fault)
+@pytest.fixture(scope="package")
+def crawls(app: Flask, people: People) -> dict[str, Crawl]:
+    """What each of them comes to from the front door, by name. Only the stranger looks at pages for developers."""
+    crawls = {}
+    for name, visitor in people.by_name.items():
+        crawl = crawls[name] = Crawl(name, visitor, app.url_map)
+        if name == "stranger":
+            crawl.walk("/", "/robots.txt", "/sitemap.xml")
+        else:
+            crawl.walk("/", but_not=("/dev/",))
+    return crawls
 
-    def behave(self) -> None:
-        self._desk.open("/dev/tradingview/").submit("/behave")
+
+@pytest.fixture(scope="package")
+def places(people: People, crawls: dict[str, Crawl]) -> list[Place]:
+    """Every page and state that is looked at in a browser."""
+    return all_places(people, crawls)
 
 
 @pytest.fixture

@@ -54,13 +54,14 @@ def check_out(page: Page, who: Customer) -> None:
     expect(page).to_have_url(re.compile("/dev/stripe/checkout/"))
 
 
+@pytest.mark.parametrize("width", [360, 768, 1280])
 @pytest.mark.parametrize("script", [True, False], ids=["with script", "without script"])
 def test_a_newcomer_buys_and_sees_the_strategies_become_active(
-    script, store, open_browser, customer, tradingview, diary
+    script, width, store, open_browser, customer, tradingview, diary
 ):
     diary.expect(402)  # the declined card
     newcomer = customer()
-    page = open_browser(java_script_enabled=script)
+    page = open_browser(java_script_enabled=script, viewport={"width": width, "height": 800}, has_touch=width < 1280)
     go_shopping(page)
     sign_in(page, newcomer)
     onboard(page, newcomer)

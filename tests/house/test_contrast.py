@@ -9,6 +9,7 @@ from sts_app.core.web import STATIC
 TEXT, SHAPE = 4.5, 3.0
 GROUNDS = ("ground", "surface", "sunken")
 TONES = ("success", "warning", "danger", "info")
+STYLES = ("momentum", "trend", "breakout", "reversion")
 PAIRS = [
     *((text, ground, TEXT) for text in ("ink", "muted", "accent") for ground in GROUNDS),
     *((tone, f"{tone}-soft", TEXT) for tone in TONES),
@@ -22,6 +23,9 @@ PAIRS = [
     ("danger", "surface", TEXT),
     ("success", "surface", TEXT),
     ("warning", "surface", TEXT),
+    *((style, "surface", TEXT) for style in STYLES),
+    *((style, "sunken", SHAPE) for style in STYLES),
+    ("ground", "ink", TEXT),
     *(("edge", ground, SHAPE) for ground in GROUNDS),
     *(("focus", ground, SHAPE) for ground in GROUNDS),
 ]

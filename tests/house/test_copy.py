@@ -64,6 +64,15 @@ def copy() -> dict[str, str]:
             "purchases.py",
             "account.py",
             "canned.py",
+            "addresses.py",
+            "identities.py",
+            "with_google.py",
+            "profile.py",
+            "new_address.py",
+            "going_on.py",
+            "teaching.py",
+            "telling.py",
+            "linked_data.py",
         }:
             texts[str(path.relative_to(ROOT))] = path.read_text()
     for seeded in (*STRATEGIES, PLAN, *QUESTIONS):

@@ -38,10 +38,17 @@ BEHIND_THE_DOOR |= {
     "subscriptions",
     "withdrawals",
     "words",
+    "addresses",
+    "identities",
+    "ways_in",
     "desk",
     "desk_queries",
     "drafts",
     "links",
+    "privacy",
+    "export",
+    "deletions",
+    "late",
 }
 ENDS_OF_TRANSACTIONS = {"commit", "rollback", "transaction", "checkpoint"}
 WORDS_OF_THE_WEB = {"request", "session", "current_user", "login_user", "logout_user", "flash", "redirect", "g"}

@@ -26,7 +26,8 @@ SYNTAX = Environment(loader=FileSystemLoader(TEMPLATES))  # reads syntax, render
 INLINE = {
     "style attribute": r"""\sstyle\s*=\s*["']""",
     "style element": r"<style\b",
-    "script without src": r"<script(?![^>]*\bsrc=)",
+    # JSON-LD is data: a browser never runs it.
+    "script without src": r"<script(?![^>]*(\bsrc=|type=\"application/ld\+json\"))",
     "event handler": r"""\son[a-z]+\s*=\s*["']""",
     "javascript address": r"javascript:",
 }
@@ -167,6 +168,7 @@ def test_no_script_or_style_stands_in_a_page(name):
 def test_the_search_for_scripts_and_styles_finds_each_kind(kind, text):
     assert [each for each, rule in INLINE.items() if re.search(rule, text, re.I)] == [kind]
     assert not re.search(INLINE[kind], '<script src="/static/x.js" defer></script><p class="once">', re.I)
+    assert not re.search(INLINE[kind], '<script type="application/ld+json">{}</script>', re.I)
 
 
 @pytest.mark.parametrize("name", HTML)

@@ -396,4 +396,31 @@ CORRUPTIONS = (
     Corruption(_DUE, "an event is not worked on", _EVENT.format(tries=1, created=":now", due=":long_ago")),
     Corruption(_UNHANDLED, "an event is looked at no more", _EVENT.format(tries=1, created=":now", due="NULL")),
     Corruption(_UNHANDLED, "an event was never tried", _EVENT.format(tries=0, created=":long_ago", due=":now")),
+    Corruption(
+        "no closed account that somebody is signed in to",
+        "a session outlives its account",
+        "WITH session AS (INSERT INTO user_session (user_id, digest, expires_at, created_at) "
+        "SELECT min(id), 'of nobody', :now, :now FROM users RETURNING user_id) "
+        "UPDATE users SET closed_at = :now WHERE id IN (SELECT user_id FROM session)",
+    ),
+    Corruption(
+        "no closed account with a reason for access that holds",
+        "an account closes and its access is forgotten",
+        "UPDATE users SET closed_at = :now",
+    ),
+    Corruption(
+        "no account that says otherwise than its erasure",
+        "nobody knows why somebody may not buy",
+        "UPDATE users SET leaving_at = :now",
+    ),
+    Corruption(
+        "nobody erased who still has an address, a name or a customer at Stripe",
+        "somebody is called erased and is not",
+        "UPDATE users SET erased_at = :now",
+    ),
+    Corruption(
+        "no pair under an erased name that is not absent",
+        "a name is erased before its access is gone",
+        f"UPDATE grants SET name_key = 'erased:1' WHERE {first('anna')}",
+    ),
 )

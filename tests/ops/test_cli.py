@@ -33,6 +33,7 @@ COMMANDS = {
     "invariants",
     "letters",
     "plans",
+    "privacy",
     "provisioning",
     "purchases",
     "reconcile",

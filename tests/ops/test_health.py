@@ -114,7 +114,7 @@ class TestReady:
 
 class TestFull:
     KEYS = {"database", "schema", "redis", "worker", "scheduler", "queues", "backlog", "provisioning", "adminUser",
-            "stripe", "resend", "tradingview"}  # fmt: skip
+            "erasures", "stripe", "resend", "tradingview"}  # fmt: skip
 
     def test_a_store_without_staff_is_unhealthy(self, client):
         answer = client.get("/api/health")

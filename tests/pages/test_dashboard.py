@@ -12,7 +12,6 @@ from flask_limiter.util import get_qualified_name
 
 from sts_app.catalog.models import Mode, Plan
 from sts_app.core.db import db as database
-from sts_app.core.errors import Act, SlowDown
 from sts_app.core.security import limiter
 from sts_app.pages.dashboard import poll_after, reload_after
 from sts_app.provisioning import control, simulated
@@ -488,8 +487,40 @@ class TestRecheck:
     def test_too_often_leads_back_to_the_dashboard(self, app):
         [limit] = limiter.limit_manager.decorated_limits(get_qualified_name(app.view_functions["pages.recheck"]))
 
-        with app.test_request_context(), pytest.raises(SlowDown) as refused:
-            limit.on_breach(RequestLimit(limiter, limit.limit, [], True, False))
+        with app.test_request_context():
+            answer = limit.on_breach(RequestLimit(limiter, limit.limit, [], True, False))
 
-        assert refused.value.act == Act("Back to the dashboard", "/dashboard")
-        assert (refused.value.status, refused.value.retry_after) == (429, 60)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
+        back = BeautifulSoup(answer.get_data(as_text=True), "html.parser").find("a", string="Back to the dashboard")
+        assert back["href"] == "/dashboard"
+
+    def test_says_what_tradingview_answered_once_it_was_read(self, visitor, clock):
+        pressed = visitor.post("/dashboard/recheck")
+        clock.shift(timedelta(seconds=5))
+        work("provisioning")
+
+        page = BeautifulSoup(visitor.get(pressed.location).text, "html.parser")
+        assert text_of(page.find(id="rechecked")) == "TradingView was asked again, and shows all of them."
+
+    def test_never_says_that_tradingview_was_asked_when_it_was_not(self, visitor, clock):
+        in_a_transaction(lambda: [control.note_failure("HTTP 502") for _ in range(control.FAILURES_OPEN)])
+        pressed = visitor.post("/dashboard/recheck")
+        clock.shift(timedelta(seconds=5))
+
+        told = text_of(BeautifulSoup(visitor.get(pressed.location).text, "html.parser").find(id="rechecked"))
+        assert "was asked" not in told
+        assert "TradingView does not answer at the moment." in told
+
+    def test_by_script_answers_in_place_and_goes_on_looking(self, visitor):
+        answer = visitor.post("/dashboard/recheck", headers={"HX-Request": "true"})
+
+        piece = BeautifulSoup(answer.text, "html.parser")
+        assert "<html" not in answer.text
+        assert "We are asking TradingView again." in text_of(piece.find(id="rechecked"))
+        assert "asked=" in piece.find(attrs={"hx-get": True})["hx-get"]
+
+    @pytest.mark.parametrize("asked", ["tomorrow", "-1", "0", "99999999999", "1"])
+    def test_a_time_that_cannot_be_is_no_time(self, visitor, asked):
+        page = BeautifulSoup(visitor.get(f"/dashboard?asked={asked}").text, "html.parser")
+
+        assert "Safe to press" in page.find(id="rechecked").text

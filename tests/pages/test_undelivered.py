@@ -47,7 +47,7 @@ def customer(client, mailer, clock):
     """Alice, signed in, to whom one letter came back a minute ago and another waits."""
     user = alice()
     purchase = open_page(user, lifetime())
-    in_a_transaction(lambda: billing_letters.payment_failed(user, purchase, "insufficient_funds"))
+    in_a_transaction(lambda: billing_letters.payment_failed(user, purchase, "insufficient_funds", was_waited_for=False))
     work("emails")
     [mine] = delivered(store_for("mail"), to=user.email)
     mailer.tell(mine.id, Happened.BOUNCED)

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import sqlalchemy as sa
 from bs4 import BeautifulSoup
 from flask.testing import FlaskClient
+from flask_limiter import RequestLimit
+from flask_limiter.util import get_qualified_name
 
+from sts_app.accounts.models import TEXTS_VERSION, User
 from sts_app.core import clock as time_source
 from sts_app.core.db import db as database
+from sts_app.core.security import limiter
 from sts_app.provisioning import control, names, queries, simulated
 from sts_app.provisioning.gateway import Trouble, TryLater
 from sts_app.provisioning.models import NameCheckRow, PaceBucket, TradingViewName
 from sts_app.provisioning.name_check import SENTENCES
 from sts_app.provisioning.rules import NameOutcome
 from sts_app.provisioning.simulated import Fault, calls, misbehave
-from tests.builders import NOON, by_hand, count, enter, grants, holders, mallory, named, served, through, work
+from tests.builders import (
+    EVIL_PATHS,
+    NOON,
+    by_hand,
+    count,
+    enter,
+    grants,
+    holders,
+    mallory,
+    named,
+    served,
+    through,
+    work,
+)
 
 FORM = {"name": "Alice", "tradingview_name": "anna2", "terms": "y", "disclaimer": "y"}
 BY_SCRIPT = {"HX-Request": "true"}
@@ -153,6 +171,21 @@ class TestTyping:
     def test_it_never_says_that_another_account_has_the_name(self, newcomer, alice):
         assert type_in(newcomer, "anna").text == type_in(newcomer, "annb").text.replace("Annb", "Anna")
 
+    def test_too_many_names_are_told_so_at_the_field_and_shut_no_door(self, app, newcomer):
+        limits = limiter.limit_manager.decorated_limits(
+            get_qualified_name(app.view_functions["provisioning.check_name"])
+        )
+
+        with app.test_request_context():
+            answers = [each.on_breach(RequestLimit(limiter, each.limit, [], True, False)) for each in limits]
+
+        for answer in answers:
+            told = answer.get_data(as_text=True)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (429, "60")
+            assert "answer--open" in told
+            assert "the name is checked when you send it" in words(told)
+        assert len(answers) == 2
+
     def test_what_is_typed_is_shown_as_text(self, newcomer):
         assert "<b>" not in type_in(newcomer, "<b>bold</b>").text
 
@@ -220,6 +253,67 @@ class TestFirstName:
     def test_a_fault_elsewhere_asks_nobody(self, newcomer, vendor):
         assert newcomer.post("/onboarding", data=FORM | {"terms": ""}).status_code == 422
         assert calls(vendor) == {}
+
+
+class TestTexts:
+    def test_the_page_says_which_version_it_asks_for(self, newcomer):
+        page = BeautifulSoup(newcomer.get("/onboarding").text, "html.parser")
+
+        assert page.find("input", {"name": "texts"})["value"] == TEXTS_VERSION
+        assert f"Version {TEXTS_VERSION} of these texts." in words(str(page.main))
+
+    def test_what_is_agreed_to_is_what_stood_on_the_page(self, newcomer):
+        answer = newcomer.post("/onboarding", data=FORM | {"texts": "2020-01-01"})
+
+        assert answer.status_code == 422
+        page = BeautifulSoup(answer.text, "html.parser")
+        assert "These texts changed while this page was open." in page.find(id="terms-error").text
+        assert not page.find(id="terms").has_attr("checked")
+        assert page.find(id="tradingview_name")["value"] == "anna2"
+        assert count(TradingViewName) == 0
+
+    def test_nobody_agrees_twice_to_the_same_words(self, owner, alice):
+        assert BeautifulSoup(owner.get("/onboarding").text, "html.parser").find(id="terms") is None
+        agreed_at = alice.texts_accepted_at
+
+        answer = owner.post("/onboarding", data={"name": "Alice", "tradingview_name": "anna2"})
+
+        assert answer.status_code == 303
+        assert database.session.get(User, alice.id).texts_accepted_at == agreed_at
+
+    def test_new_words_are_asked_for_without_touching_the_name(self, owner, alice):
+        alice.texts_version = "2020-01-01"
+        database.session.commit()
+
+        page = owner.get("/onboarding")
+        assert "Our texts have changed since you accepted them" in page.text
+        assert owner.post("/onboarding", data=FORM | {"tradingview_name": "Anna"}).status_code == 303
+
+        assert database.session.get(User, alice.id).texts_version == TEXTS_VERSION
+        assert name_of(alice).spelling == "Anna"
+
+
+class TestTheWay:
+    def test_who_is_buying_sees_how_far_they_are(self, newcomer):
+        page = BeautifulSoup(newcomer.get("/onboarding?next=/checkout").text, "html.parser")
+
+        assert words(str(page.find(attrs={"aria-current": "step"}))) == "TradingView name"
+
+    def test_who_only_changes_a_name_sees_no_way(self, owner):
+        assert 'aria-current="step"' not in owner.get("/onboarding").text
+
+    def test_a_session_that_ended_leads_back_here_and_on_to_the_purchase(self, client, vendor):
+        answer = client.post("/onboarding", data=FORM | {"next": "/checkout?plan=monthly"})
+
+        assert (answer.status_code, count(TradingViewName)) == (303, 0)
+        [back] = parse_qs(urlsplit(answer.location).query)["next"]
+        assert parse_qs(urlsplit(back).query) == {"next": ["/checkout?plan=monthly"]}
+        assert urlsplit(back).path == "/onboarding"
+
+    def test_nobody_is_led_elsewhere_by_it(self, client, vendor):
+        for path in EVIL_PATHS:
+            answer = client.post("/onboarding", data=FORM | {"next": path})
+            assert answer.location == "/sign-in?next=/onboarding", path
 
 
 class TestChanging:

@@ -58,6 +58,7 @@ class FakeStripe(Account):
         self.url = ""
         self.calls: list[Call] = []
         self.broken_by: list[Exception] = []  # faults of the fake's own: to be empty after a test
+        self.forbidden: set[str] = set()  # addresses that the key has no right to
         self._kept: dict[str, tuple[str, int, dict[str, Any]]] = {}
         self._faults: list[Fault] = []
         self._let_go = threading.Event()
@@ -130,6 +131,8 @@ class FakeStripe(Account):
             raise Problem(401, f"Invalid API Key provided: {given}")
         if request.headers.get("Stripe-Version") != stripe.api_version:
             raise Problem(400, f"Invalid Stripe API version: {request.headers.get('Stripe-Version')}")
+        if request.path in self.forbidden:
+            raise Problem(403, "The provided key does not have the required permissions.")
         params = _params_of(request)
         key = request.headers.get("Idempotency-Key", "") if request.method == "POST" else ""
         self.calls.append(Call(request.method, request.path, params, key, replayed=key in self._kept))
