@@ -51,7 +51,8 @@ def test_the_lock_of_lighthouse_pins_contents_and_names_no_host():
     assert [name for name, one in packages.items() if not one.get("integrity", "").startswith("sha512-")] == []
     assert '"resolved"' not in text
     assert "omit-lockfile-registry-resolved=true" in (ROOT / "tests" / "lighthouse" / ".npmrc").read_text()
-    assert re.findall(r"https?://[^\"]*(?:registry|/-/)[^\"]*", text) == []
+    # npm writes where each package takes money: `funding` is taken out again after the lock was made anew.
+    assert re.findall(r"\w+://[^\"]*", text) == []
 
 
 def test_the_browsers_of_lighthouse_are_those_of_the_machine():
