@@ -1,4 +1,4 @@
-# Two commands for a newcomer: `make run` and `make demo`. `make help` lists the rest.
+# Two commands for a newcomer: `make run` and `make test`. `make help` lists the rest.
 
 VENV := .venv
 PY := $(VENV)/bin/python

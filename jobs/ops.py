@@ -67,6 +67,9 @@ def _sweep() -> None:
                     deed(each)
             except SQLAlchemyError:
                 log.exception("ops.sweep_step_failed", step=deed.__name__, id=each)
+    for deed_of_all in (services.note_new_addresses, services.drop_held_forms):
+        with transaction():
+            deed_of_all()
 
 
 def _check_invariants() -> None:

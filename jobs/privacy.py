@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from jobs import job
 from sts_app.core import clock
@@ -28,5 +27,5 @@ def work() -> None:
                     goes_on = engine.advance(erasure_id)
                 if not goes_on:
                     break
-        except SQLAlchemyError:
+        except Exception:  # of whatever kind: the others are not to wait for it
             log.exception("privacy.step_failed", erasure_id=erasure_id)

@@ -14,11 +14,13 @@ from flask_migrate.cli import db as schema
 
 from sts_app.accounts import cli as accounts
 from sts_app.billing import cli as billing
+from sts_app.billing.unpaid import unpaid_of
 from sts_app.emails import cli as emails
 from sts_app.ops import cli as ops
 from sts_app.ops import folder
 from sts_app.privacy import cli as privacy
 from sts_app.provisioning import cli as provisioning
+from sts_app.provisioning.cli_explain import explaining
 from sts_app.settings import AppEnv, Settings, SettingsFault, load, names_of
 from sts_app.support import cli as support
 
@@ -37,6 +39,12 @@ class House(FlaskGroup):
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         return self.commands.get(name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with its whole first sentence, where click cuts it off."""
+        with formatter.section("Commands"):
+            each = sorted(self.commands.items())
+            formatter.write_dl([(name, command.get_short_help_str(limit=200)) for name, command in each])
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -57,7 +65,15 @@ def _create_app() -> Flask:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stdout:
             handler.setStream(sys.stderr)
+    if not _says_all():
+        logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger().level))
     return app
+
+
+def _says_all() -> bool:
+    """Whether the log of a command was asked for, by its option or by the setting; else it warns and no more."""
+    named = any(os.environ.get(name, "").strip() for name in names_of("log_level"))
+    return named or bool(click.get_current_context().find_root().params.get("verbose"))
 
 
 def _is_preparing() -> bool:
@@ -90,10 +106,12 @@ main = House(
     add_default_commands=False,
     add_version_option=False,
     load_dotenv=False,
+    params=[click.Option(["-v", "--verbose"], is_flag=True, help="Log what is done too, to the standard error.")],
 )
 for command in (
     *accounts.commands,
     *provisioning.commands,
+    explaining(unpaid_of),
     *billing.commands,
     *support.commands,
     *privacy.commands,

@@ -298,6 +298,11 @@ class Settings(BaseModel):
         return self.app_env is AppEnv.PRODUCTION
 
     @property
+    def asks_tradingview(self) -> bool:
+        """Whether TradingView is asked by the store itself; without a way there people do the work, and check it."""
+        return self.provisioning_mode != "manual"
+
+    @property
     def reaches_tradingview(self) -> bool:
         """Whether what is given here is given at TradingView: then a placeholder for a script is no script."""
         return self.is_production or self.provisioning_mode in ("unofficial-api", "direct")

@@ -31,6 +31,17 @@
     if (answer) answer.replaceChildren();
   });
 
+  // A name that may have been meant is put into the field, as if it were typed. The link does it without this script.
+  root.addEventListener("click", (event) => {
+    const meant = event.target.closest("[data-variant]");
+    const field = find("[name=tradingview_name]");
+    if (!meant || !field || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    field.value = meant.dataset.variant;
+    field.focus();
+    field.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+
   document.addEventListener("htmx:before:request", (event) => {
     if (!isName(event.target)) return;
     hush();

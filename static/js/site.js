@@ -98,6 +98,20 @@
     setInterval(showNow, 60000);
   }
 
+  // Moments in a customer's own pages stand on the visitor's clock; what they are in UTC is their title.
+  const dated = new Intl.DateTimeFormat("en-GB", {
+    day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short",
+  });
+
+  function moments() {
+    if (!document.querySelector(".tabs") || ["UTC", "Etc/UTC"].includes(zone)) return;
+    document.querySelectorAll("time[datetime]").forEach((each) => {
+      if (!each.textContent.endsWith(" UTC")) return;
+      each.title = each.textContent;
+      each.textContent = dated.format(new Date(each.dateTime));
+    });
+  }
+
   // A question that an address points to is unfolded.
   function unfold() {
     const asked = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
@@ -121,16 +135,25 @@
     said.append(toast);
   }
 
+  // What was said of the deed before does not stand beside the answer to the next one.
+  function hush(event) {
+    const isDeed = event.target instanceof HTMLFormElement && event.target.method === "post";
+    if (isDeed) document.getElementById("toasts")?.replaceChildren();
+  }
+
   sessions();
+  moments();
   unfold();
   tell();
+  addEventListener("htmx:after:swap", moments);
   addEventListener("hashchange", unfold);
   addEventListener("online", tell);
   addEventListener("offline", tell);
   addEventListener("htmx:error", missed);
+  addEventListener("htmx:before:request", hush);
 
-  // Paper shows answers too.
-  addEventListener("beforeprint", () => document.querySelectorAll(".question").forEach((each) => { each.open = true; }));
+  // Paper shows answers and histories too.
+  addEventListener("beforeprint", () => document.querySelectorAll(".question, .history").forEach((each) => { each.open = true; }));
 
   // From the second page on, a page without a line is shown as ours and not as the browser's.
   const cameFromHere = document.referrer.startsWith(`${location.origin}/`);

@@ -51,17 +51,29 @@ class AddressTaken(AlreadyDone):
     )
 
 
+class AddressStays(AlreadyDone):
+    """An erasure waits for every old mailbox to be heard, so none is added while it waits."""
+
+    code = "ADDRESS_STAYS"
+    title = "Your address stays as it is"
+    sentence = (
+        "You have asked for your account to be erased, so its address stays as it is. Keep your account first, if you "
+        "want to change the address."
+    )
+
+
 def ask_for_change(user: User, new_email: str) -> None:
     """Send a link to `new_email` that makes it this person's address, in place of any they asked for before.
 
     An address that has an account already gets a letter too, without a link, so that nobody learns here who is a
-    customer. Raises `SameAddress`.
+    customer. Raises `SameAddress`, and `AddressStays` for somebody who has asked to be erased.
     """
     if new_email.lower() == user.email.lower():
         raise SameAddress
     privacy.refuse_closed(user)
+    _refuse_leaving(user)
     now = clock.now()
-    _drop_open(user.id)
+    services.drop_change_of(user.id)
     secret = tokens.new_secret()
     change = EmailChange(
         user_id=user.id,
@@ -81,7 +93,7 @@ def ask_for_change(user: User, new_email: str) -> None:
 
 def drop_change(user: User) -> None:
     """Forget the change that waits for its link, if there is one."""
-    if _drop_open(user.id):
+    if services.drop_change_of(user.id):
         audit.record(f"user:{user.id}", "accounts.email_change_dropped", f"user:{user.id}")
 
 
@@ -96,11 +108,12 @@ def peek_confirmation(link: str) -> EmailChange:
 def confirm(link: str) -> User:
     """Make the new address the person's own and tell the old one how to take it back. Works once.
 
-    Raises `ChangeOver`, `AddressTaken`, and `AccountClosed` for somebody who is being erased.
+    Raises `ChangeOver`, `AddressTaken`, `AddressStays` for somebody who has asked to be erased, and `AccountClosed`.
     """
     change = peek_confirmation(link)
     user = privacy.locked(change.user_id)
     privacy.refuse_closed(user)
+    _refuse_leaving(user)
     now = clock.now()
     secret = tokens.new_secret()
     waits = sa.update(EmailChange).where(
@@ -134,7 +147,8 @@ def peek_call_off(link: str) -> EmailChange:
 def call_off(link: str) -> User:
     """Give the account its old address back and sign everybody out of it. Works once.
 
-    Later changes end with this one, and so does what was linked of Google since, as it may be the thief's.
+    Later changes end with this one, and so does what was linked of Google since, as it may be the thief's. A wish to
+    be erased was made since as well (`AddressStays`), and does not stand any more.
     Raises `ChangeOver`, `AddressTaken`, and `AccountClosed`.
     """
     change = peek_call_off(link)
@@ -152,12 +166,13 @@ def call_off(link: str) -> User:
         GoogleIdentity.user_id == user.id, GoogleIdentity.created_at >= change.created_at
     )
     db.session.execute(linked_since)
-    left = user.email
+    left, was_leaving = user.email, user.leaving_at is not None
+    user.leaving_at = None
     services.end_sessions(user, actor=f"user:{user.id}")
     _readdress(user, change.old_email)
     db.session.refresh(change)
     audit.record(f"user:{user.id}", "accounts.email_change_called_off", f"user:{user.id}", change=change.id)
-    letters.address_back(change)
+    letters.address_back(change, was_leaving=was_leaving)
     letters.address_gone(change, left)
     return user
 
@@ -175,6 +190,11 @@ def _behind(link: str, purpose: str, column: sa.orm.InstrumentedAttribute[object
     return found
 
 
+def _refuse_leaving(user: User) -> None:
+    if user.leaving_at is not None:
+        raise AddressStays(act=Act("Your data and your account", "/dashboard/privacy"))
+
+
 def _readdress(user: User, email: str) -> None:
     """Two who want one address at the same moment are settled by its unique index."""
     try:
@@ -182,11 +202,3 @@ def _readdress(user: User, email: str) -> None:
             user.email = email
     except IntegrityError:
         raise AddressTaken(act=SETTINGS) from None
-
-
-def _drop_open(user_id: int) -> bool:
-    waiting = sa.update(EmailChange).where(
-        EmailChange.user_id == user_id, EmailChange.confirmed_at.is_(None), EmailChange.ended_at.is_(None)
-    )
-    dropped = db.session.execute(waiting.values(ended_at=clock.now()).execution_options(synchronize_session=False))
-    return bool(dropped.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult

@@ -1,4 +1,4 @@
-"""`sts admin`: make somebody staff, or let them in when no letter can be sent."""
+"""`sts admin`: make somebody staff or not, or let them in when no letter can be sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sts_app.accounts import services
 from sts_app.core.commands import ACTOR, step
 from sts_app.core.web import address_of
 
-admin = AppGroup("admin", help="Make somebody staff, or let them in when no letter can be sent.")
+admin = AppGroup("admin", help="Make somebody staff or not, or let them in when no letter can be sent.")
 
 
 def _checked_email(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
@@ -29,6 +29,15 @@ def grant(email: str) -> None:
         is_new = services.user_by_email(email) is None
         user = services.make_admin(email, actor=ACTOR)
     click.echo(f"{user.email} is an admin.{' New account: nobody had this address before.' if is_new else ''}")
+
+
+@admin.command()
+@click.argument("email", callback=_checked_email)
+def revoke(email: str) -> None:
+    """Make EMAIL a customer again, and sign it out everywhere."""
+    with step():
+        user = services.revoke_admin(email, actor=ACTOR)
+    click.echo(f"{user.email} is a customer, and signed out everywhere.")
 
 
 @admin.command()

@@ -12,7 +12,6 @@ from sts_app.core.web import see_other, toast
 
 # What is shown of a field, so that a person knows it again; what is longer, they know from its beginning.
 SHOWN = 120
-UNSEEN = {"next", "keep"}
 
 
 @bp.get("/sign-in/go-on")
@@ -31,15 +30,9 @@ def go_on() -> ResponseReturnValue:
         "accounts/go_on.html",
         path=found.path,
         fields=found.fields,
-        shown=[(_label(name), _shortened(value)) for name, value in found.fields if value and name not in UNSEEN],
+        shown=[(label, _shortened(value)) for label, value in found.shown],
     )
 
 
-def _label(name: str) -> str:
-    return name.replace("_", " ").replace("-", " ").capitalize()
-
-
 def _shortened(value: str) -> str:
-    if value == "y":
-        return "Yes"
     return value if len(value) <= SHOWN else f"{value[:SHOWN]}..."

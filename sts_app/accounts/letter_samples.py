@@ -33,7 +33,7 @@ def _sign_in() -> Given:
     return given(LoginToken(id=7, email=ADDRESS), link=LINK, code="482913")
 
 
-def _change() -> EmailChange:
+def changed() -> EmailChange:
     now = clock.now()
     return EmailChange(
         id=7,
@@ -57,31 +57,37 @@ SAMPLES = (
         "email-change",
         "Somebody wants another address: to the new one",
         letters.confirm_address,
-        lambda: given(_change(), link=LINK),
+        lambda: given(changed(), link=LINK),
     ),
     Sample(
         "email-change-taken",
         "The address they want has an account",
         letters.address_taken,
-        lambda: given(_change()),
+        lambda: given(changed()),
     ),
     Sample(
         "email-changed",
         "The address has changed: to the old one",
         letters.address_changed,
-        lambda: given(_change(), link=LINK),
+        lambda: given(changed(), link=LINK),
     ),
     Sample(
         "email-change-called-off",
         "The change was taken back: to the old address",
         letters.address_back,
-        lambda: given(_change()),
+        lambda: given(changed(), was_leaving=False),
+    ),
+    Sample(
+        "email-change-called-off-leaving",
+        "The same, where somebody had asked for the account to be erased",
+        letters.address_back,
+        lambda: given(changed(), was_leaving=True),
     ),
     Sample(
         "email-change-undone",
         "The change was taken back: to the new address",
         letters.address_gone,
-        lambda: given(_change(), NEW_ADDRESS),
+        lambda: given(changed(), NEW_ADDRESS),
     ),
     Sample("google-linked", "Somebody signs in with Google for the first time", letters.google_linked, _linked),
 )

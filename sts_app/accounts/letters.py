@@ -88,8 +88,11 @@ def address_changed(change: EmailChange, *, link: str) -> None:
     )
 
 
-def address_back(change: EmailChange) -> None:
-    """To the old address: that it is the account's again, and what to look at now."""
+def address_back(change: EmailChange, *, was_leaving: bool) -> None:
+    """To the old address: that it is the account's again, and what to look at now.
+
+    `was_leaving` says that somebody had asked for the account to be erased.
+    """
     emails.post(
         key=f"email-change-called-off:{change.id}",
         kind="email_change_called_off",
@@ -97,7 +100,11 @@ def address_back(change: EmailChange) -> None:
         user_id=change.user_id,
         subject="Your account has its address back",
         template="accounts/letters/address_back",
-        context={"link": address_of("accounts.settings"), "address": change.old_email},
+        context={
+            "link": address_of("accounts.settings"),
+            "address": change.old_email,
+            "was_leaving": was_leaving,
+        },
     )
 
 
@@ -107,6 +114,7 @@ def address_gone(change: EmailChange, address: str) -> None:
         key=f"email-change-undone:{change.id}",
         kind="email_change_undone",
         to=address,
+        user_id=change.user_id,
         subject="A change of address was taken back",
         template="accounts/letters/address_gone",
         context={"address": address, "link": address_of("support.contact")},

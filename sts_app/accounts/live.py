@@ -96,7 +96,7 @@ class LiveGoogle:
             # Only the name of the fault: descriptions may quote what was sent.
             outcome = str(error.error)
             raise (TryLater if outcome in ("server_error", "temporarily_unavailable") else Refused)(outcome) from error
-        except (JoseError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except (JoseError, ValueError, KeyError) as error:
             outcome = type(error).__name__
             raise Refused(outcome) from error
         finally:

@@ -100,9 +100,10 @@ class UserSession(Row, Base):
 
 
 class GoogleIdentity(Row, Base):
-    """The Google account by which a person may sign in.
+    """The Google account by which a person may sign in, or may not any more since `unlinked_at`.
 
-    `subject` is Google's lasting name for it (the claim `sub`), whatever becomes of its e-mail address.
+    `subject` is Google's lasting name for it (the claim `sub`), whatever becomes of its e-mail address. One that was
+    unlinked is remembered, because its address alone would link it again.
     """
 
     __tablename__ = "google_identity"
@@ -112,6 +113,7 @@ class GoogleIdentity(Row, Base):
     subject: Mapped[str]
     email: Mapped[str]
     last_used_at: Mapped[datetime | None]
+    unlinked_at: Mapped[datetime | None]
 
 
 class EmailChange(Row, Base):
@@ -132,6 +134,12 @@ class EmailChange(Row, Base):
         ),
         sa.CheckConstraint("called_off_at IS NULL OR ended_at IS NOT NULL", name="ended_when_called_off"),
         sa.Index("ix_email_change_old_email_lower", sa.func.lower(sa.text("old_email"))),
+        # What was confirmed or called off in the last days is looked for every minute.
+        sa.Index(
+            "ix_email_change_call_off_until",
+            "call_off_until",
+            postgresql_where=sa.text("call_off_until IS NOT NULL"),
+        ),
     )
 
     user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id", ondelete="CASCADE"), index=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from flask import render_template
 from flask.typing import ResponseReturnValue
-from flask_login import current_user, fresh_login_required, login_required
+from flask_login import current_user, fresh_login_required, login_fresh, login_required
 
 from sts_app.accounts import addresses, sessions
 from sts_app.accounts.forms import NewAddressForm
 from sts_app.accounts.views import bp
-from sts_app.core.security import limiter, who_asks
+from sts_app.core.security import ask_again, limiter, who_asks
 from sts_app.core.web import page_or_block, see_other, toast
 
 PAGE = "accounts/email.html"
@@ -23,10 +23,12 @@ def change_email() -> ResponseReturnValue:
 
 @bp.post("/dashboard/settings/email")
 @limiter.limit("5 per 15 minutes", key_func=who_asks)
-@fresh_login_required  # type: ignore[untyped-decorator]  # see above
+@login_required  # type: ignore[untyped-decorator]  # see above
 def change_email_post() -> ResponseReturnValue:
     """Write to the new address; the page says the same whoever has it."""
     form = NewAddressForm(present=current_user.email)
+    if not login_fresh():
+        return ask_again(form)
     if not form.validate_on_submit():
         return page_or_block(PAGE, "form", status=422, form=form)
     addresses.ask_for_change(current_user, form.email.data)

@@ -148,12 +148,6 @@ def rows_of_person(user_id: int) -> dict[str, Any]:
     }
 
 
-def is_anothers(address: str, user_id: int) -> bool:
-    """Whether an address is that of somebody else's account now."""
-    other = sa.select(User.id).where(sa.func.lower(User.email) == sa.func.lower(sa.literal(address)))
-    return db.session.scalar(other.where(User.id != user_id)) is not None
-
-
 def _drop_letters(email: str) -> None:
     asked = sa.delete(LoginToken).where(sa.func.lower(LoginToken.email) == sa.func.lower(sa.literal(email)))
     db.session.execute(asked.execution_options(synchronize_session="fetch"))

@@ -48,9 +48,7 @@ def rename() -> ResponseReturnValue:
 @login_required  # type: ignore[untyped-decorator]  # see above
 def end_session(session_id: int) -> ResponseReturnValue:
     """Sign one browser out. That of this request is signed out as by *Sign out*."""
-    lines = queries.sessions_of(current_user.id, clock.now(), this=current_user.session_secret)
-    services.end_session(current_user, session_id)
-    if any(line.is_this and line.id == session_id for line in lines):
+    if services.end_session(current_user, session_id):
         sessions.end()
         toast("You are signed out.")
         return see_other("pages.home")
@@ -65,16 +63,15 @@ def end_sessions() -> ResponseReturnValue:
     """Sign every browser out: this one as well, unless the form says to keep it."""
     stays = request.form.get("keep") == "this"
     but = current_user.session_secret if stays else None
+    change = queries.open_change_of(current_user.id, clock.now())
+    also = f" The change of your address to {change.new_email} is dropped." if change is not None else ""
     ended = services.end_sessions(current_user, actor=f"user:{current_user.id}", but=but)
     if stays:
-        toast(
-            f"{ended} other {'device is' if ended == 1 else 'devices are'} signed out."
-            if ended
-            else "No other device was signed in."
-        )
+        many = f"{ended} other {'device is' if ended == 1 else 'devices are'}" if ended else ""
+        toast((f"{many} signed out." if ended else "No other device was signed in.") + also)
         return see_other("accounts.settings")
     sessions.end()
-    toast("You are signed out everywhere.")
+    toast(f"You are signed out everywhere.{also}")
     return see_other("pages.home")
 
 

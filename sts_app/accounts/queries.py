@@ -65,16 +65,14 @@ _WAYS = {"link": "by the link of a letter", "code": "by the code of a letter", "
 
 
 def _seen(at: datetime, now: datetime) -> str:
-    days = (now.date() - at.date()).days
+    days = (now - at).days
     if days < 1:
-        return "today"
-    if days == 1:
-        return "yesterday"
-    return f"{days} days ago"
+        return "within a day"
+    return "a day ago" if days == 1 else f"{days} days ago"
 
 
 def google_of(user_id: int) -> GoogleIdentity | None:
-    """The Google account by which a person may sign in, if any."""
+    """The Google account by which a person may sign in, or that they unlinked; None for who never had one."""
     return db.session.scalar(sa.select(GoogleIdentity).where(GoogleIdentity.user_id == user_id))
 
 
@@ -107,10 +105,38 @@ def moved_from(email: str, now: datetime) -> EmailChange | None:
     )
 
 
+def standing_changes_of(user_id: int, now: datetime) -> Sequence[EmailChange]:
+    """The changes of this person's address that an old mailbox can still call off, oldest first."""
+    return db.session.scalars(
+        sa.select(EmailChange)
+        .where(EmailChange.user_id == user_id, EmailChange.call_off_until > now, EmailChange.ended_at.is_(None))
+        .order_by(EmailChange.id)
+    ).all()
+
+
+def is_of(email: str, user_id: int) -> bool:
+    """Whether this is the address of this person's account now."""
+    theirs = sa.select(User.id).where(has_address(email), User.id == user_id)
+    return db.session.scalar(theirs) is not None
+
+
+def is_anothers(email: str, user_id: int) -> bool:
+    """Whether this is the address of somebody else's account now."""
+    other = sa.select(User.id).where(has_address(email), User.id != user_id)
+    return db.session.scalar(other) is not None
+
+
+def has_address(email: str) -> sa.ColumnElement[bool]:
+    """Whose address this is, however it is capitalised: lowered by the database on both sides, as its index is.
+
+    Python's idea of lower case is another one.
+    """
+    return sa.func.lower(User.email) == sa.func.lower(sa.literal(email))
+
+
 def is_taken(email: str, now: datetime, *, by_other_than: int) -> bool:
     """Whether this address belongs to another account, or may still go back to one."""
-    held = sa.select(User.id).where(sa.func.lower(User.email) == sa.func.lower(sa.literal(email)))
-    if db.session.scalar(held.where(User.id != by_other_than)) is not None:
+    if is_anothers(email, by_other_than):
         return True
     moved = moved_from(email, now)
     return moved is not None and moved.user_id != by_other_than

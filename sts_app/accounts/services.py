@@ -55,6 +55,15 @@ class CodesOver(Refusal):
     )
 
 
+class StaffBySetting(Refusal):
+    status = 409
+    code = "STAFF_BY_SETTING"
+    sentence = (
+        "This address stands in ADMIN_EMAIL, so it would be staff again at its next sign-in. Take it out there and "
+        "restart the store first."
+    )
+
+
 class AddressMoved(Refusal):
     """Raised for an address that an account had until lately, while the change can still be called off."""
 
@@ -181,10 +190,10 @@ def sign_out(secret: str) -> None:
     )
 
 
-def end_session(user: User, session_id: int) -> None:
+def end_session(user: User, session_id: int) -> bool:
     """End one of this person's sessions; its browser is out at its next request. Quiet when it has ended already.
 
-    Raises `NotThere` for a session of somebody else.
+    True when it is the one they are here with. Raises `NotThere` for a session of somebody else.
     """
     found = db.session.get(UserSession, session_id)
     if found is None or found.user_id != user.id:
@@ -192,14 +201,17 @@ def end_session(user: User, session_id: int) -> None:
     ended = sa.update(UserSession).where(UserSession.id == session_id, UserSession.revoked_at.is_(None))
     if claim(ended.values(revoked_at=clock.now())):
         audit.record(f"user:{user.id}", "accounts.session_ended", f"user:{user.id}", session=session_id)
+    return found.digest in tokens.digests("session", user.session_secret)
 
 
 def end_sessions(user: User, *, actor: str, but: str | None = None) -> int:
     """End every session of this person, but for the one with the secret `but`. Returns how many ended.
 
-    Sign-in letters that are on their way end too: whoever else reads them shall not come back by one.
+    Sign-in letters that are on their way end too, and a change of address that waits for its link: whoever else reads
+    them, or asked for it, shall not come back by one.
     """
     now = clock.now()
+    privacy.locked(user.id)  # as `addresses.confirm` does: of the two, the second sees what the first has done
     statement = sa.update(UserSession).where(UserSession.user_id == user.id, UserSession.revoked_at.is_(None))
     if but is not None:
         statement = statement.where(UserSession.digest.not_in(tokens.digests("session", but)))
@@ -212,7 +224,18 @@ def end_sessions(user: User, *, actor: str, but: str | None = None) -> int:
     )
     many = int(ended.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
     audit.record(actor, "accounts.sessions_ended", f"user:{user.id}", ended=many, kept_own=but is not None)
+    if drop_change_of(user.id):
+        audit.record(actor, "accounts.email_change_dropped", f"user:{user.id}")
     return many
+
+
+def drop_change_of(user_id: int) -> bool:
+    """End the change of address that waits for its link. False when none does."""
+    waiting = sa.update(EmailChange).where(
+        EmailChange.user_id == user_id, EmailChange.confirmed_at.is_(None), EmailChange.ended_at.is_(None)
+    )
+    dropped = db.session.execute(waiting.values(ended_at=clock.now()).execution_options(synchronize_session=False))
+    return bool(dropped.rowcount)  # type: ignore[attr-defined]  # an UPDATE's result is a CursorResult
 
 
 def rename(user: User, name: str) -> None:
@@ -224,13 +247,18 @@ def rename(user: User, name: str) -> None:
 
 
 def tidy() -> None:
-    """Delete a day after their end: sign-in letters, sessions, forms that were held, and changes of address."""
+    """Delete a day after their end: sign-in letters, sessions, and changes of address."""
     before = clock.now() - KEEP_ENDED
     db.session.execute(sa.delete(LoginToken).where(LoginToken.expires_at < before))
     db.session.execute(sa.delete(UserSession).where(UserSession.expires_at < before))
-    db.session.execute(sa.delete(HeldForm).where(HeldForm.expires_at < before))
     last_use = sa.func.greatest(EmailChange.expires_at, EmailChange.call_off_until)
     db.session.execute(sa.delete(EmailChange).where(last_use < before))
+
+
+def drop_held() -> None:
+    """Delete the forms that were held for their hour."""
+    over = sa.delete(HeldForm).where(HeldForm.expires_at <= clock.now())
+    db.session.execute(over.execution_options(synchronize_session=False))
 
 
 def accept_texts(user: User) -> None:
@@ -252,10 +280,27 @@ def make_admin(email: str, *, actor: str) -> User:
     return user
 
 
+def revoke_admin(email: str, *, actor: str) -> User:
+    """Make somebody of the staff a customer again and sign them out everywhere. Audited.
+
+    Raises `NotThere` when nobody on the staff has this address, and `StaffBySetting`.
+    """
+    known = user_by_email(email)
+    if known is None or not known.is_staff:
+        raise NotThere("No member of the staff has this address.")
+    user = privacy.locked(known.id)
+    if user.email.lower() in {address.lower() for address in current_app.config["STS"].admin_emails}:
+        raise StaffBySetting(cause=f"user:{user.id}")
+    user.role = Role.USER
+    db.session.flush()
+    audit.record(actor, "accounts.admin_revoked", f"user:{user.id}")
+    end_sessions(user, actor=actor)
+    return user
+
+
 def user_by_email(email: str) -> User | None:
     """The person with this address, however it is capitalised."""
-    # Lowered by the database on both sides, as its index is: Python's idea of lower case is another one.
-    return db.session.scalar(sa.select(User).where(sa.func.lower(User.email) == sa.func.lower(sa.literal(email))))
+    return db.session.scalar(sa.select(User).where(queries.has_address(email)))
 
 
 def _new_token(

@@ -1,6 +1,7 @@
 """flask-login's side of a session: cookies in, `UserSession` rows behind them.
 
-An act that asks for a fresh sign-in has flask-login's `fresh_login_required` above it, in whichever room. Fresh is who
+An act that asks for a fresh sign-in has flask-login's `fresh_login_required` above it, in whichever room, or answers
+with `core.security.ask_again` and the form that was sent. Fresh is who
 signed in within `FRESH_FOR`, in a browser that was not closed since and has kept its network and its name. Anybody
 else is asked who they are, led back to the page, and finds what they had typed there.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import sqlalchemy as sa
-from flask import Flask, current_app, request, session
+from flask import Flask, current_app, g, request, session
 from flask_login import LoginManager, current_user, login_user, logout_user
 from werkzeug.wrappers import Response
 
@@ -44,6 +45,7 @@ def init_app(app: Flask) -> None:
     # A global and not a context processor: macros see it too, and nobody is looked up until somebody asks.
     manager.init_app(app, add_context_processor=False)
     app.jinja_env.globals["current_user"] = current_user
+    app.before_request(_take_off_hold)
 
 
 @manager.user_loader  # type: ignore[untyped-decorator]  # flask-login carries no types
@@ -96,13 +98,21 @@ def _sign_in_again() -> Response:
 def _hold() -> bool:
     """Keep what was sent, so that nobody types it twice. Files are not kept."""
     fields = [(name, value) for name, value in request.form.items(multi=True) if name != "csrf_token"]
+    form = g.get("asked_with")
     path = own_path(request.full_path.rstrip("?"))
     if request.files or path is None:
         return False
-    secret = held.keep(current_user.id, path, fields)
+    secret = held.keep(current_user.id, path, fields, shown=held.shown_of(form) if form is not None else [])
     if secret is not None:
         session[HELD] = secret
     return secret is not None
+
+
+def _take_off_hold() -> None:
+    """What was held and is sent again is kept no longer. A deed that is refused takes this back with all else."""
+    path = own_path(request.full_path.rstrip("?"))
+    if request.method == "POST" and HELD in session and path is not None and current_user.is_authenticated:
+        held.drop(current_user.id, path)
 
 
 def device() -> str:

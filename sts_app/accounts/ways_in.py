@@ -35,6 +35,7 @@ def rows_of_person(user_id: int) -> dict[str, Any]:
                 "email": each.email,
                 "linked_at": each.created_at.isoformat(),
                 "last_used_at": each.last_used_at.isoformat() if each.last_used_at else None,
+                "unlinked_at": each.unlinked_at.isoformat() if each.unlinked_at else None,
             }
             for each in google
         ],

@@ -8,15 +8,15 @@ from typing import Any
 
 from flask import redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
-from flask_login import current_user
+from flask_login import current_user, fresh_login_required, login_fresh
 
 from sts_app.accounts import identities, sessions
 from sts_app.accounts.gateway import Errand, Refused, TryLater
 from sts_app.accounts.views import bp, enter
 from sts_app.core.db import checkpoint
 from sts_app.core.errors import Act, NotNow, Refusal
-from sts_app.core.security import limiter
-from sts_app.core.web import address_of, is_htmx, own_path, see_other
+from sts_app.core.security import limiter, who_asks
+from sts_app.core.web import address_of, is_htmx, own_path, see_other, toast
 
 ERRAND = "google_errand"
 
@@ -61,9 +61,12 @@ class AnotherBrowser(Refusal):
 @limiter.limit("20 per 15 minutes")
 def google_begin() -> ResponseReturnValue:
     """To Google, with the page to come back to and the wish to be remembered kept in this browser."""
+    return _set_off(own_path(request.form.get("next")))
+
+
+def _set_off(next_path: str | None, *, is_to_link: bool = False) -> ResponseReturnValue:
     google = identities.google()
     hint = current_user.email if current_user.is_authenticated else ""
-    next_path = own_path(request.form.get("next"))
     checkpoint()
     try:
         errand = google.begin(back_to=address_of("accounts.google_callback"), hint=hint)
@@ -73,8 +76,17 @@ def google_begin() -> ResponseReturnValue:
         "address": "",  # the longest of it, and not needed on the way back
         "next": next_path,
         "remember": request.form.get("remember") is not None,
+        "link": is_to_link,
     }
     return see_other(errand.address) if is_htmx() else redirect(errand.address, 303)
+
+
+@bp.post("/dashboard/settings/google/link")
+@limiter.limit("20 per 15 minutes", key_func=who_asks)
+@fresh_login_required  # type: ignore[untyped-decorator]  # flask-login carries no types
+def google_link() -> ResponseReturnValue:
+    """To Google and back to the settings, for somebody who is signed in and wants to sign in so from now on."""
+    return _set_off("/dashboard/settings", is_to_link=True)
 
 
 @bp.get("/sign-in/google/callback")
@@ -103,9 +115,17 @@ def google_callback() -> ResponseReturnValue:
         raise GoogleAway(cause=str(trouble), act=again) from None
     except Refused as trouble:
         raise GoogleAnswerOdd(cause=str(trouble), act=again) from None
-    return enter(
-        identities.sign_in(person, device=sessions.device(), remember=kept["remember"], next_path=kept["next"])
+    present = current_user._get_current_object() if current_user.is_authenticated else None
+    if kept.get("link"):
+        if present is None or not login_fresh():
+            raise AnotherBrowser(act=again)
+        identities.link(present, person)
+        toast("Your Google account signs you in here from now on.")
+        return see_other("accounts.settings")
+    signed_in = identities.sign_in(
+        person, device=sessions.device(), remember=kept["remember"], next_path=kept["next"], present=present
     )
+    return enter(signed_in)
 
 
 def _again(next_path: str | None) -> Act:

@@ -45,7 +45,8 @@ class Has:
 class ShownPurchase:
     """One purchase as its buyer sees it.
 
-    `plan` is what was bought. `state` is its status, or what a bank has made of it: `disputed`, `taken_back`.
+    `plan` is what was bought. `state` is its status, or what a bank has made of it: `declined`, `disputed`,
+    `taken_back`.
     `lines` are sentences on what became of the money, oldest first. `may_retry` says whether the plan of one
     that came to nothing can be bought. `papers` says whether there may be a receipt and an invoice;
     `offers_refund` whether it can be had back by a press, as a second payment for the same thing;
@@ -294,10 +295,12 @@ def _shown(
 
 
 def _state(purchase: Purchase, disputes: Sequence[Dispute]) -> str:
-    """The status of a purchase, but where a bank has its money, or decides about it."""
+    """The status of a purchase, but where a bank has its money, decides about it, or declined the last try."""
     if PurchaseStatus(purchase.status).is_paid:
         if any(dispute.status in OPEN for dispute in disputes):
             return "disputed"
         if any(dispute.status == "lost" for dispute in disputes):
             return "taken_back"
+    if purchase.status == PurchaseStatus.PENDING and purchase.declined_because and not purchase.with_bank:
+        return "declined"
     return purchase.status.lower()

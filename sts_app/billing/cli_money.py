@@ -57,6 +57,7 @@ class PurchaseLine:
     amount_cents: int
     currency: str
     opened_at: datetime
+    paid_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -222,12 +223,14 @@ def _line(purchase: Purchase, plan: str, email: str) -> PurchaseLine:
         amount_cents=purchase.amount_cents,
         currency=purchase.currency,
         opened_at=purchase.created_at,
+        paid_at=purchase.paid_at,
     )
 
 
 def _tell(row: PurchaseLine) -> None:
     amount = as_money(row.amount_cents, row.currency)
-    click.echo(f"{row.id:>6}  {as_moment(row.opened_at)}  {row.status}, access {row.access}, {amount}, {row.ref}")
+    at = as_moment(row.paid_at or row.opened_at)
+    click.echo(f"{row.id:>6}  {at}  {row.status}, access {row.access}, {amount}, {row.ref}")
     click.echo(f"{'':8}{row.email}, {row.plan}")
 
 

@@ -54,6 +54,9 @@ def want(user: User) -> Wanted:
         .with_for_update()
         .execution_options(populate_existing=True)
     ).one()
+    if row.asked_at is None:
+        # Nobody was asked with it so far, and the person may have changed their address since it was written down.
+        row.request = asdict(CustomerRequest(row.ref, user.email, user.name))
     look_first = row.attempt > 1 or lease.is_forgotten(row.asked_at, now)
     row.asked_at = row.asked_at or now
     return Wanted(user.id, CustomerRequest(**row.request), f"customer-{row.ref}-{row.attempt}", look_first)

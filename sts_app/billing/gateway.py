@@ -334,6 +334,13 @@ class Payments(Protocol):
         """The customer that was made with this `ref`, if any."""
         ...
 
+    def update_customer(self, customer_id: str, email: str) -> None:
+        """Let the customer have this e-mail address. Asked twice it is the same.
+
+        Raises `NoSuchCustomer` when the customer is not known any more.
+        """
+        ...
+
     def delete_customer(self, customer_id: str) -> None:
         """Forget the customer. One that is unknown is forgotten already."""
         ...

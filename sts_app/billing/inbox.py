@@ -16,6 +16,7 @@ from flask import current_app
 
 from sts_app.accounts.models import User
 from sts_app.billing import (
+    addresses,
     customers,
     deletions,
     evidence,
@@ -73,6 +74,7 @@ def claim_next() -> Work | None:
         or subscriptions.claim()
         or look_ups.claim()
         or deletions.claim()
+        or addresses.claim()
     )
 
 

@@ -193,6 +193,7 @@ def withdrawal_received(user: User, purchase: Purchase, withdrawal: Withdrawal) 
             "fourteen days to pay back from the moment it arrived.",
         ),
         facts=facts,
+        about=[user.id],
     )
 
 

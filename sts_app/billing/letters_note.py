@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from flask import current_app
 
@@ -62,13 +62,26 @@ def to_customer(
     )
 
 
-def to_staff(*, key: str, kind: str, heading: str, paragraphs: Sequence[str], facts: Facts, subject: str = "") -> None:
-    """Write to each admin. `key` names the deed: the same deed writes once. Without a `subject` the heading is it."""
+def to_staff(
+    *,
+    key: str,
+    kind: str,
+    heading: str,
+    paragraphs: Sequence[str],
+    facts: Facts,
+    subject: str = "",
+    about: Collection[int] = (),
+) -> None:
+    """Write to each admin. `key` names the deed: the same deed writes once. Without a `subject` the heading is it.
+
+    `about` are those whom it calls by a name and not by their address alone.
+    """
     for number, address in enumerate(current_app.config["STS"].admin_emails):
         emails.post(
             key=f"{key}:{number}",
             kind=kind,
             to=address,
+            about=about,
             subject=subject or heading,
             template=TEMPLATE,
             context={

@@ -103,6 +103,16 @@ class StripePayments(StripeCalls):
                 return text(customer.get("id"))
         return None
 
+    def update_customer(self, customer_id: str, email: str) -> None:
+        """Let the customer have this e-mail address. Raises `NoSuchCustomer` for one Stripe does not know."""
+        try:
+            customer = self._call(
+                "update_customer", lambda: self._client.v1.customers.update(customer_id, {"email": email})
+            )
+        except Missing as missing:
+            raise NoSuchCustomer(missing.reason) from None
+        _made("update_customer", customer)
+
     def delete_customer(self, customer_id: str) -> None:
         """Forget the customer, and with it its subscriptions. One that is unknown is forgotten already."""
         try:

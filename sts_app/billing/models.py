@@ -43,6 +43,20 @@ class StripeCustomer(Leased, Base):
     due_at: Mapped[datetime | None] = synonym("delete_at")
 
 
+class AddressUpdate(Leased, Base):
+    """Somebody whose customer at the provider is to have the e-mail address that is theirs now. Gone once it has.
+
+    Which address that is, is read when it is told: it may change again meanwhile.
+    """
+
+    __tablename__ = "address_update"
+    __table_args__ = (sa.UniqueConstraint("user_id"), sa.Index("ix_address_update_due", "next_attempt_at"))
+
+    user_id: Mapped[int] = mapped_column(sa.ForeignKey("users.id"))
+    next_attempt_at: Mapped[datetime]
+    due_at: Mapped[datetime | None] = synonym("next_attempt_at")
+
+
 class Purchase(Leased, Base):
     """One payment of one person for one plan. For a checkout the row stands before its page does.
 

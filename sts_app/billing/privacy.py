@@ -12,6 +12,7 @@ from sts_app.accounts.privacy import ERASED
 from sts_app.audit.models import AuditLog
 from sts_app.billing import deletions, queries, services, subscriptions
 from sts_app.billing.models import (
+    AddressUpdate,
     Consent,
     Dispute,
     Purchase,
@@ -124,11 +125,13 @@ def rows_of_person(user_id: int) -> dict[str, Any]:
     Amounts are in cents, moments ISO 8601 in UTC. Card data is not in it, because none is here.
     """
     customer = db.session.scalar(sa.select(StripeCustomer).where(StripeCustomer.user_id == user_id))
+    update = db.session.scalar(sa.select(AddressUpdate).where(AddressUpdate.user_id == user_id))
     purchases = queries.purchases_of(user_id)
     return {
         "at_stripe": {
             "customer": customer.external_id,
             "made_known_with": customer.request,
+            "new_address_on_its_way_since": _iso(update.created_at) if update is not None else None,
             "deleted_at": _iso(customer.deleted_at),
         }
         if customer is not None
@@ -163,6 +166,7 @@ def _forget_customer(user_id: int) -> None:
     if row is not None:
         row.request = {"ref": row.ref, "email": "", "name": ""}
         row.last_reason = None
+    db.session.execute(sa.delete(AddressUpdate).where(AddressUpdate.user_id == user_id))
 
 
 def _forget_payloads(user_id: int, purchases: Iterable[Purchase]) -> None:

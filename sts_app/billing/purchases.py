@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import structlog
-from flask import current_app, render_template, url_for
+from flask import render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_fresh, login_required
 
@@ -17,7 +17,7 @@ from sts_app.billing.views import bp as bp
 from sts_app.core import clock
 from sts_app.core.db import checkpoint
 from sts_app.core.errors import Act, NotNow, NotThere, Refusal
-from sts_app.core.security import limiter, visitor_address, who_asks
+from sts_app.core.security import ask_again, limiter, visitor_address, who_asks
 from sts_app.core.web import address_of, page_or_block, see_other, toast
 
 log = structlog.get_logger()
@@ -64,7 +64,7 @@ def confirm_have_back(ref: str) -> ResponseReturnValue:
         toast("There is nothing of this purchase to have back in this way.", "info")
         return see_other("pages.dashboard")
     if not login_fresh():
-        return _confirm_first()
+        return ask_again()
     left = refunds.left_of(purchase)
     return render_template("billing/have_back.html", purchase=purchase, plan=queries.plan_of(purchase), left=left)
 
@@ -76,7 +76,7 @@ def have_back(ref: str) -> ResponseReturnValue:
     """The second payment for the same thing goes back. A second press finds it on its way."""
     purchase = _own(ref)
     if not login_fresh():
-        return _confirm_first()
+        return ask_again()
     try:
         refund = refunds.take_offer(purchase, current_user)
     except refunds.CannotRefund as refusal:
@@ -99,7 +99,7 @@ def withdraw(ref: str) -> ResponseReturnValue:
         if not withdrawals.is_open_to(purchase):
             raise withdrawals.NothingToWithdraw(act=Act("Your dashboard", url_for("pages.dashboard")))
         if not login_fresh():
-            return _confirm_first()
+            return ask_again()
     return render_template(PAGE, form=WithdrawalForm(formdata=None, name=current_user.name), **_declared(purchase))
 
 
@@ -110,7 +110,7 @@ def withdraw_post(ref: str) -> ResponseReturnValue:
     """Take the declaration in. A second press finds the first one."""
     purchase = _own(ref)
     if not login_fresh():
-        return _confirm_first()
+        return ask_again(WithdrawalForm())
     form = WithdrawalForm()
     if queries.withdrawal_of(purchase.id) is None and not form.validate_on_submit():
         return page_or_block(PAGE, "form", status=422, form=form, **_declared(purchase))
@@ -130,7 +130,7 @@ def portal_again() -> ResponseReturnValue:
 def portal() -> ResponseReturnValue:
     """To Stripe's page of this customer: invoices, cards, and the end of a subscription."""
     if not login_fresh():
-        return _confirm_first()
+        return ask_again()
     customer_id = customers.of(current_user)
     if customer_id is None:
         return _nothing_to_show()
@@ -210,9 +210,3 @@ def _declared(purchase: Purchase) -> dict[str, object]:
 def _nothing_to_show() -> ResponseReturnValue:
     toast("Stripe has nothing to show about you yet.", "info")
     return see_other("pages.dashboard")
-
-
-def _confirm_first() -> ResponseReturnValue:
-    """Money and access hang on it, so a browser that was merely remembered must prove who is there."""
-    answer: ResponseReturnValue = current_app.login_manager.needs_refresh()  # type: ignore[attr-defined]  # flask-login's
-    return answer

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sts_app.accounts.models import User
 from sts_app.billing.lease import Leased, is_due
 from sts_app.billing.models import (
+    AddressUpdate,
     Consent,
     Dispute,
     Purchase,
@@ -131,11 +132,19 @@ def subscription_named(external_id: str) -> Subscription | None:
     return db.session.scalar(sa.select(Subscription).where(Subscription.external_id == external_id))
 
 
-LEASED: tuple[type[Leased], ...] = (WebhookEvent, Purchase, Refund, Dispute, Subscription, StripeCustomer)
+LEASED: tuple[type[Leased], ...] = (
+    WebhookEvent,
+    Purchase,
+    Refund,
+    Dispute,
+    Subscription,
+    StripeCustomer,
+    AddressUpdate,
+)
 
 
 def work_due(now: datetime) -> int:
-    """How much waits for a worker: events, look-ups, refunds, evidence, subscriptions, customers to delete."""
+    """How much waits for a worker: events, look-ups, refunds, evidence, subscriptions, customers, addresses."""
     return _counted(*(sa.select(sa.func.count()).select_from(model).where(is_due(model, now)) for model in LEASED))
 
 

@@ -68,6 +68,12 @@ class Shelf(Ground):
                 return str(customer["id"])
         return None
 
+    def update_customer(self, customer_id: str, email: str) -> None:
+        """Let the customer have this e-mail address. Raises `NoSuchCustomer` for an unknown one."""
+        with self._deed("update_customer"):
+            if self._known_customer("update_customer", customer_id)["email"] != email:
+                self.change_customer(customer_id, email=email)
+
     def change_customer(self, customer_id: str, *, email: str) -> None:
         """Another e-mail address for a customer, as in the dashboard. Raises `Refused` for an unknown one."""
         self._known_customer("change_customer", customer_id)

@@ -144,7 +144,7 @@ STRATEGIES = (
         script_id="PUB;nq_mean_reversion_004",
         style="mean-reversion",
         session="Midday, 11:30-14:00",
-        summary="Measures how far price has stretched from the session's average and waits until the push runs dry.",
+        summary="Measures how far price is from the session's average and waits until the push runs dry.",
         description=(
             "Around midday volume thins out and moves tend to lose their breath. NQ Mean Reversion measures how far "
             "price has left the averages of the session and waits for signs that those who pushed it are done. Then "

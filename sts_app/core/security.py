@@ -7,10 +7,11 @@ from datetime import timedelta
 from ipaddress import IPv6Address, IPv6Network, ip_address
 
 from flask import Flask, Response, current_app, g, request
+from flask.typing import ResponseReturnValue
 from flask_limiter import Limiter
 from flask_login import current_user
 from flask_talisman import Talisman
-from flask_wtf import CSRFProtect
+from flask_wtf import CSRFProtect, FlaskForm
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from sts_app.core.errors import SignInFirst, StaffOnly
@@ -138,6 +139,21 @@ def insiders_only() -> None:
     raise StaffOnly if current_user.is_authenticated else SignInFirst
 
 
+def ask_again(form: FlaskForm | None = None) -> ResponseReturnValue:
+    """Ask who is there before an act that a remembered browser is not enough for, and lead back to it.
+
+    With the `form` that was sent the page that leads back can call what was typed by the words of its labels.
+    """
+    g.asked_with = form
+    answer: ResponseReturnValue = current_app.login_manager.needs_refresh()  # type: ignore[attr-defined]  # flask-login's
+    return answer
+
+
+def is_made_for_somebody() -> bool:
+    """Whether the answer of this request was made for a person who is signed in. Nobody is looked up for it."""
+    return "_login_user" in g and current_user.is_authenticated
+
+
 def _keep_to_oneself(response: Response) -> Response:
     """What was made for somebody is kept by no cache, nor shown by the back button after signing out.
 
@@ -145,6 +161,6 @@ def _keep_to_oneself(response: Response) -> Response:
     """
     if response.cache_control.private:
         return response  # it says itself that only this visitor's browser may keep it, and how
-    if request.path.startswith(NEVER_KEPT) or ("_login_user" in g and current_user.is_authenticated):
+    if request.path.startswith(NEVER_KEPT) or is_made_for_somebody():
         response.headers["Cache-Control"] = "no-store"
     return response

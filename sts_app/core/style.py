@@ -13,7 +13,7 @@ from functools import cache
 
 from flask import Flask, Response, request
 
-from sts_app.core.compression import LEVEL, STATIC, YEAR
+from sts_app.core.compression import LEVEL, STATIC, kept_for
 
 # In the order in which a later part may overrule an earlier one.
 PARTS = ("tokens", "frame", "words", "parts", "rows")
@@ -44,7 +44,7 @@ def _answer() -> Response:
     if request.accept_encodings["gzip"] > 0:
         response.set_data(sheet.gzipped)
         response.headers["Content-Encoding"] = "gzip"
-    response.headers["Cache-Control"] = f"max-age={YEAR}, public, immutable"
+    response.headers["Cache-Control"] = kept_for(is_asked_for=request.args.get("v") == sheet.version)
     return response
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,13 +25,13 @@ from sts_app.core import compression, money, style
 from sts_app.core import db as database
 from sts_app.core.compression import StaticFiles
 from sts_app.core.errors import Act, FixInput, NotNow, NotThere, Refusal, SlowDown
+from sts_app.core.security import YEAR
 
 log = structlog.get_logger()
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "templates"
 STATIC = compression.STATIC
-YEAR = compression.YEAR
 LARGEST_ROW_NUMBER = 2**63 - 1
 
 
@@ -61,7 +59,7 @@ def init_app(app: Flask) -> None:
         root=STATIC,
         prefix="static",
         max_age=YEAR,
-        immutable_file_test=r"",  # every address holds a hash or a version
+        immutable_file_test=r"",  # every address holds a version, or a hash that `StaticFiles` looks at
         autorefresh=is_local,
         allow_all_origins=False,
         add_headers_function=_static_headers,
@@ -129,15 +127,9 @@ class Macros:
             raise AttributeError(f"no macro named {name} in templates/ui") from None
 
 
-@cache
-def _content_hash(path: str, modified_ns: int) -> str:
-    return hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
-
-
 def static_url(path: str) -> str:
     """The address of a static file with its content's hash, so that it may be cached for a year."""
-    stamp = _content_hash(path, (STATIC / path).stat().st_mtime_ns)
-    return f"/static/{path}?v={stamp}"
+    return f"/static/{path}?v={compression.version_of(STATIC / path)}"
 
 
 def _static_headers(headers: Headers, path: str, url: str) -> None:
@@ -248,7 +240,10 @@ def _render_refusal(refusal: Refusal) -> Response:
         body = {"error": {"code": refusal.code, "message": refusal.sentence}, "requestId": request_id}
         return make_response(body, refusal.status)
     if is_htmx():
-        text = Markup('<p class="notice notice--danger" role="alert">{}</p>').format(refusal.sentence)
+        said: str = refusal.sentence
+        if refusal.act is not None and not refusal.act.post:
+            said = Markup('<span>{} <a href="{}">{}</a></span>').format(said, refusal.act.address, refusal.act.label)
+        text = Markup('<p class="notice notice--danger" role="alert">{}</p>').format(said)
         response = make_response(text, refusal.status)
         if refusal.status == 401:
             response.headers["HX-Redirect"] = url_for("accounts.sign_in")
@@ -268,10 +263,18 @@ def _refuse_http(error: HTTPException) -> ResponseReturnValue:
     if error.code == 429:
         limit = getattr(error, "limit", None)
         return refuse(slowed_down(int(limit.limit.get_expiry()) if limit is not None else 60))
-    refusal = Refusal(_HTTP_SENTENCES.get(error.code or 400), cause=error.description or "")
+    act = Act("Load the page again", _page_of_form()) if error.code == 400 else None
+    refusal = Refusal(_HTTP_SENTENCES.get(error.code or 400), cause=error.description or "", act=act)
     refusal.status = error.code or 400
     refusal.code = re.sub(r"\W+", "_", error.name).upper()
     return refuse(refusal)
+
+
+def _page_of_form() -> str:
+    """The page of ours that a form was sent from, or the front page where the browser does not say."""
+    parts = urlsplit(request.headers.get("HX-Current-URL") or request.referrer or "")
+    path = parts._replace(scheme="", netloc="", fragment="").geturl() if parts.netloc == request.host else None
+    return own_path(path) or url_for("pages.home")
 
 
 def slowed_down(seconds: int, act: Act | None = None) -> SlowDown:
@@ -283,7 +286,10 @@ def slowed_down(seconds: int, act: Act | None = None) -> SlowDown:
 
 
 _HTTP_SENTENCES = {
-    400: "This form was open for too long or came from another page. Please go back, reload and try again.",
+    400: (
+        "This form was not taken: it came from another page, or you have signed in or out since it was opened. "
+        "Please load its page again and send it once more."
+    ),
     405: "This address does not answer that kind of request.",
     413: "That was more than this store accepts in one piece.",
 }

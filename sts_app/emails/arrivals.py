@@ -3,6 +3,10 @@
 The provider tells by events, which come late, twice, in any order, and now and then before our own record of what
 the letter is called there. So an event is stored, a letter's fate is merged from all of them, and order does not
 matter.
+
+Locks come in one order: the line of the provider's name, what is on record of the address, then its letters. A worker
+alone takes a letter before its address, and only one that is still in motion; nobody who holds an address changes such
+a letter but `arrived`, whose own letter is in motion only while a worker's answer was lost.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sts_app.core import clock, queue
 from sts_app.core.db import db
 from sts_app.emails.gateway import Happened, LetterEvent
-from sts_app.emails.models import IN_MOTION, EmailMessage, LetterState, MailAddress, MailEvent
+from sts_app.emails.models import EmailMessage, LetterState, MailAddress, MailEvent
 from sts_app.emails.rules import OF_THE_ADDRESS, Fate, Trust, fate_of, merged
 
 log = structlog.get_logger()
@@ -29,29 +33,26 @@ RELEASED_WITHIN = timedelta(days=30)
 
 
 def take_in(event: LetterEvent) -> bool:
-    """Store what the provider told and mark the letter it is about. False for an event that was taken in before."""
+    """Store what the provider told and mark the letter it is about. False for an event that was taken in before.
+
+    Of a letter whose reader is forgotten the other side's words are not kept, and of its address nothing.
+    """
     stand_in_line(event.provider_id)
+    letter = _locked(EmailMessage.provider_id == event.provider_id)
+    words = "" if letter is not None and not letter.to_address else event.words
     statement = insert(MailEvent).values(
         external_id=event.id,
         provider_id=event.provider_id,
         happened=event.happened,
         at=event.at,
-        words=event.words,
+        words=words,
         created_at=clock.now(),
     )
     is_new = db.session.scalar(statement.on_conflict_do_nothing(index_elements=["external_id"]).returning(MailEvent.id))
     if is_new is None:
         return False
-    letter = db.session.scalar(
-        sa.select(EmailMessage)
-        .where(EmailMessage.provider_id == event.provider_id)
-        .order_by(EmailMessage.id)
-        .limit(1)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
     if letter is not None:
-        _learn(letter, event.happened, event.at, event.words)
+        _learn(letter, event.happened, event.at, words)
     return True
 
 
@@ -85,7 +86,7 @@ def arrived(key: str) -> Arrival:
     Whatever bounced or was called spam before that letter was written counts no more, and what was kept back
     meanwhile is sent. Quiet for a key that no letter has.
     """
-    letter = db.session.scalar(sa.select(EmailMessage).where(EmailMessage.key == key).with_for_update())
+    letter = _locked(EmailMessage.key == key)
     if letter is None:
         return Arrival.KNOWN
     now = clock.now()
@@ -128,38 +129,20 @@ def look_at(numbers: Collection[int] | None, *, by: str, now: datetime) -> int:
     return len(db.session.scalars(seen.execution_options(synchronize_session="fetch")).all())
 
 
-def forget(user_id: int, *, address: str, written_before: datetime | None = None) -> int:
-    """Take a person out of finished letters and what was told of them; see `services.forget`."""
-    to_address = sa.func.lower(EmailMessage.to_address) == sa.func.lower(sa.literal(address))
-    if written_before is None:
-        db.session.execute(sa.delete(MailAddress).where(MailAddress.address == address.lower()))
-    else:
-        to_address = sa.and_(to_address, EmailMessage.created_at < written_before)
-    theirs = sa.or_(EmailMessage.user_id == user_id, to_address)
-    done = EmailMessage.state.not_in(IN_MOTION)
-    told = sa.select(EmailMessage.provider_id).where(theirs, done, EmailMessage.provider_id.is_not(None))
-    quiet = {"synchronize_session": "fetch"}
-    db.session.execute(
-        sa.update(MailEvent).where(MailEvent.provider_id.in_(told)).values(words="").execution_options(**quiet)
-    )
-    blank = sa.update(EmailMessage).where(theirs, done, EmailMessage.to_address != "")
-    # What was kept back is not sent any more, and nobody need look at it.
-    kept_back = EmailMessage.state == LetterState.WITHHELD
-    blank = blank.values(
-        state=sa.case((kept_back, LetterState.FAILED), else_=EmailMessage.state),
-        seen_at=sa.case((kept_back, clock.now()), else_=EmailMessage.seen_at),
-        to_address="",
-        subject="",
-        text="",
-        html="",
-        trouble_words="",
-    )
-    return len(db.session.scalars(blank.returning(EmailMessage.id).execution_options(**quiet)).all())
+def _locked(which: sa.ColumnElement[bool]) -> EmailMessage | None:
+    """The first of these letters, locked, and before it what is on record of its address."""
+    first = sa.select(EmailMessage).where(which).order_by(EmailMessage.id).limit(1)
+    to = db.session.scalar(first.with_only_columns(EmailMessage.to_address))
+    if to:
+        address_for_sending(to)
+    return db.session.scalar(first.with_for_update().execution_options(populate_existing=True))
 
 
 def _learn(letter: EmailMessage, happened: Happened, at: datetime, words: str) -> None:
     before = letter.fate
     letter.fate = merged(before, fate_of(happened, at, words))
+    if not letter.to_address:
+        return  # its reader is forgotten: there is no address to note, and nothing left that staff could do
     if letter.fate.trouble is not before.trouble:
         letter.seen_at = letter.seen_by = None
         log.info("emails.told", message_id=letter.id, kind=letter.kind, happened=happened, trouble=letter.trouble)
@@ -189,7 +172,7 @@ def _release(to: str, now: datetime) -> int:
         sa.update(EmailMessage)
         .where(
             EmailMessage.state == LetterState.WITHHELD,
-            sa.func.lower(EmailMessage.to_address) == sa.func.lower(sa.literal(to)),
+            EmailMessage.goes_to(to),
             EmailMessage.need == "needed",
             EmailMessage.created_at > now - RELEASED_WITHIN,
         )

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import get_args
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
 from sts_app.core.db import Base, Row, text_enum
@@ -40,7 +41,7 @@ class EmailMessage(Row, Base):
     so a letter whose worker was killed becomes due by itself. `tries` counts refusals, `waits`
     counts the answers that were no verdict. `unanswered_since` is the start of the first call whose
     outcome nobody knows. The body of a `secret` letter is sealed, and blank once it is done with. `need`
-    says what becomes of it where letters come back.
+    says what becomes of it where letters come back. `about` are the people whom a letter to staff calls by a name.
 
     `delivered_at` and `trouble` are what the provider told afterwards, merged by `rules.merged`; `trouble_words`
     are the other server's own. `seen_at` is when staff looked at a letter that did not arrive.
@@ -93,6 +94,7 @@ class EmailMessage(Row, Base):
     to_address: Mapped[str]
     # No foreign key: people live on a floor above.
     user_id: Mapped[int | None] = mapped_column(sa.BigInteger)
+    about: Mapped[list[int] | None] = mapped_column(ARRAY(sa.BigInteger))
     subject: Mapped[str]
     text: Mapped[str]
     html: Mapped[str]
@@ -131,6 +133,11 @@ class EmailMessage(Row, Base):
     def due(now: datetime) -> sa.ColumnElement[bool]:
         """Waiting letters whose time has come, and letters whose lease ran out."""
         return sa.and_(EmailMessage.state.in_(IN_MOTION), EmailMessage.next_attempt_at <= now)
+
+    @staticmethod
+    def goes_to(address: str) -> sa.ColumnElement[bool]:
+        """Letters to this address, however it is capitalised."""
+        return sa.func.lower(EmailMessage.to_address) == sa.func.lower(sa.literal(address))
 
     def is_past_asking(self, now: datetime) -> bool:
         """True when an answer has been missing for so long that the provider may have forgotten the key."""

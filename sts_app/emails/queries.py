@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from flask import current_app
 
 from sts_app.core.db import db
+from sts_app.emails.arrivals import RELEASED_WITHIN
 from sts_app.emails.gateway import Happened
 from sts_app.emails.models import EmailMessage, LetterState, MailAddress, lost_key
 from sts_app.emails.plain import SIGNATURE
@@ -45,7 +46,10 @@ def words_about(address: str) -> str:
 
 @dataclass(frozen=True)
 class NotArrived:
-    """A letter that did not reach its reader, as the reader sees it on a page. `is_waiting`: it goes out later."""
+    """A letter that did not reach its reader, as the reader sees it on a page.
+
+    `is_waiting`: it goes out once letters reach the address again; `is_over`: it was kept back, and goes no more.
+    """
 
     number: int
     subject: str
@@ -54,6 +58,7 @@ class NotArrived:
     words: str
     said: str
     is_waiting: bool
+    is_over: bool
 
 
 def not_arrived(user_id: int, now: datetime, *, latest: int = 50) -> Sequence[NotArrived]:
@@ -74,7 +79,8 @@ def not_arrived(user_id: int, now: datetime, *, latest: int = 50) -> Sequence[No
             written_at=letter.created_at,
             words=in_words(letter),
             said=letter.trouble_words,
-            is_waiting=letter.state == LetterState.WITHHELD,
+            is_waiting=letter.state == LetterState.WITHHELD and letter.created_at > now - RELEASED_WITHIN,
+            is_over=letter.state == LetterState.WITHHELD and letter.created_at <= now - RELEASED_WITHIN,
         )
         for letter in db.session.scalars(statement.order_by(EmailMessage.id.desc()).limit(latest))
     ]

@@ -9,7 +9,7 @@ between them costs time and never a second copy. What becomes of it afterwards i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -87,6 +87,7 @@ def post(
     template: str,
     context: dict[str, Any],
     user_id: int | None = None,
+    about: Collection[int] = (),
     secret: bool = False,
     need: Need = "needed",
 ) -> bool:
@@ -97,6 +98,9 @@ def post(
     `accounts/letters/sign_in`; both `.txt` and `.html` must exist, and see `app_name` and `public_url`
     beside the context. A `secret` letter's body rests encrypted, and is blank once the letter is done
     with; its subject is not encrypted and must hold nothing secret.
+
+    `about` are the people whom a letter to staff calls by a name that is more than their address: a word that is one
+    person's name is struck out of letters about them alone.
 
     `need` says what becomes of it where letters come back or were called spam (`rules.may_go`): *asked* for a moment
     ago, *needed*, or *spare* like a welcome or a reminder.
@@ -124,6 +128,7 @@ def post(
         reply_to=settings.support_email,
         to_address=to,
         user_id=user_id,
+        about=sorted(about) or None,
         subject=subject,
         text=text,
         html=html,
@@ -191,7 +196,9 @@ def claim_next(*, now: datetime) -> Claim | None:
         elif (letter := _letter_of(row)) is None:
             _end(row, LetterState.FAILED, error="the body was sealed with a key that is gone")
         address = arrivals.address_for_sending(row.to_address) if letter is not None else None
-        if address is not None and not may_go(address.standing, now, need=row.need):
+        # What was asked for and began to go is this hour's trial itself, and goes on after a hiccup.
+        is_begun = row.need == "asked" and row.first_tried_at is not None
+        if address is not None and not is_begun and not may_go(address.standing, now, need=row.need):
             _end(row, LetterState.WITHHELD, error=f"letters to this address: {address.standing.trust}")
             letter = None
         if letter is None:
@@ -298,16 +305,6 @@ def peek_confirmation(token: str) -> str:
 def is_nobody(address: str) -> bool:
     """Whether this is the address of somebody who was erased: nobody is reached under `.invalid` (RFC 2606)."""
     return address.lower().endswith(".invalid")
-
-
-def forget(user_id: int, *, address: str, written_before: datetime | None = None) -> int:
-    """Take a person out of the letters that are done with, and what is on record of their address.
-
-    Letters that are still to be sent are left: call it again once the last one is, with the moment when everything
-    else was forgotten as `written_before`: what was written to the address later is somebody's new account. Returns
-    how many letters there were. Safe to call twice.
-    """
-    return arrivals.forget(user_id, address=address, written_before=written_before)
 
 
 def drop_letters_before(moment: datetime) -> int:

@@ -242,6 +242,7 @@ INVARIANTS: tuple[Invariant, ...] = (
            UNION ALL SELECT 'dispute', id FROM dispute WHERE leased_until < :overdue
            UNION ALL SELECT 'subscription', id FROM subscription WHERE leased_until < :overdue
            UNION ALL SELECT 'customer', id FROM stripe_customer WHERE leased_until < :overdue
+           UNION ALL SELECT 'address', id FROM address_update WHERE leased_until < :overdue
            UNION ALL SELECT 'letter', id FROM email_message WHERE leased_until < :overdue AND state = 'sending'""",
         needs_workers=True,
     ),

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts import services as accounts
-from sts_app.billing import evidence, ledger, reminders, settling
+from sts_app.billing import addresses, evidence, ledger, reminders, settling
 from sts_app.billing import queries as billing
 from sts_app.core import clock
 from sts_app.core.db import db
@@ -116,6 +116,16 @@ def erasures_overdue() -> Sequence[int]:
 def warn_of_erasure(erasure_id: int) -> None:
     """Tell staff of one of them, once a day."""
     privacy_services.warn(erasure_id)
+
+
+def note_new_addresses() -> None:
+    """Let Stripe be told the addresses that customers have now."""
+    addresses.note_changed()
+
+
+def drop_held_forms() -> None:
+    """Delete what people had typed and did not come back for within the hour."""
+    accounts.drop_held()
 
 
 def claim_slot(name: str, slot: datetime) -> int | None:

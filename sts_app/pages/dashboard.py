@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -42,6 +42,8 @@ YOUNG = timedelta(minutes=2)
 LATE_LOOK, LAST_LOOK = 22, 44
 # Stripe opens a page that ran out again for thirty days.
 REOPENED_FOR = timedelta(days=32)
+# What may still be paid, by the page that is open or by one that was opened again.
+UNPAID = (PurchaseStatus.PENDING, PurchaseStatus.EXPIRED)
 RECHECK_IS_TOLD = timedelta(hours=1)
 # What PRODUCT promises of the time from a payment to its access; beyond it the page says why.
 USUAL_TIME = timedelta(minutes=2)
@@ -52,20 +54,25 @@ USUAL_TIME = timedelta(minutes=2)
 def dashboard() -> ResponseReturnValue:
     """Reads our record and never fulfils anything; a buyer who returns only has the payment looked up sooner."""
     session_id = request.args.get("session_id") if request.args.get("success") == "true" else None
-    if (bought := _bought(session_id)) is not None:
-        billing_services.look_soon(bought)
     since = visits.note(current_user.id)
     around = _standing(session_id, looks=_looks(), asked_at=_asked_at())
+    if around["bought"] is not None:
+        billing_services.look_soon(around["bought"])
     purchases = [(each.purchase, each.plan) for each in around["shown"]]
     return render_template(
         PAGE,
-        answers=support.news_of(current_user),
         letters=emails.standing_of(current_user.email),
         tickets=support.tickets_of(current_user, limit=TICKETS),
         since=since,
         news=news_since(current_user, since, clock.now(), purchases) if since is not None else [],
         **around,
     )
+
+
+@bp.app_template_global()
+def new_answers() -> int:
+    """In how many tickets of who asks there is something new to read: the tabs of their pages tell it."""
+    return support.news_of(current_user)
 
 
 @bp.get("/dashboard/strategies")
@@ -118,35 +125,29 @@ def _asked_at() -> datetime | None:
     return datetime.fromtimestamp(given, UTC) if given and since.timestamp() < given <= now.timestamp() else None
 
 
-def _bought(session_id: str | None) -> Purchase | None:
-    """The purchase whose payment page this visitor comes from, if it is theirs."""
-    if not session_id:
-        return None
-    return next((p for p in billing.purchases_of(current_user.id) if p.session_id == session_id), None)
-
-
-def _is_awaited(session_id: str | None, bought: Purchase | None) -> bool:
+def _is_awaited(session_id: str | None, bought: Purchase | None, purchases: Sequence[Purchase]) -> bool:
     """Whether the payment that this visitor made on the page of `session_id` has still to reach our record.
 
     A page that was opened again after it had run out is not known here before it is paid: then it is enough
-    that this visitor had one lately. Whatever this says moves nothing but the words of the page.
+    that this visitor had one lately that was not paid. Whatever this says moves nothing but the words of the page.
     """
     if bought is not None:
-        return bought.status in (PurchaseStatus.PENDING, PurchaseStatus.EXPIRED)
+        return bought.status in UNPAID
     if not session_id or not session_id.startswith("cs_") or billing.is_known_session(session_id):
         return False
     since = clock.now() - REOPENED_FOR
-    return any(p.checkout_url is not None and p.created_at > since for p in billing.purchases_of(current_user.id))
+    return any(p.status in UNPAID and p.checkout_url is not None and p.created_at > since for p in purchases)
 
 
 def _standing(session_id: str | None, *, looks: int, asked_at: datetime | None = None) -> dict[str, Any]:
     """Access, purchases and the name. The page waits for the money of a page just left, and for access that moves."""
     now = clock.now()
-    bought = _bought(session_id)
-    access = explain.as_customer_sees(current_user.id, now)
     purchases = billing.purchases_of(current_user.id)
+    # The purchase whose payment page this visitor comes from, if it is theirs.
+    bought = next((p for p in purchases if p.session_id == session_id), None) if session_id else None
+    access = explain.as_customer_sees(current_user.id, now)
     shown = account.purchases_of(current_user.id, now)
-    is_awaited = _is_awaited(session_id, bought)
+    is_awaited = _is_awaited(session_id, bought, purchases)
     with_bank = [
         purchase.id for purchase in purchases if purchase.status == PurchaseStatus.PENDING and purchase.with_bank
     ]

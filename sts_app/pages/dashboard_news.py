@@ -6,17 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import sqlalchemy as sa
 from flask import url_for
 
 from sts_app.accounts.models import User
 from sts_app.billing import queries as billing
 from sts_app.billing.models import Purchase
-from sts_app.catalog.models import Plan, Strategy
-from sts_app.core.db import db
+from sts_app.catalog.models import Plan
 from sts_app.core.money import as_moment, as_money
 from sts_app.provisioning import queries as provisioning
-from sts_app.provisioning.models import Grant, ProvisioningJob, TradingViewName
 from sts_app.provisioning.rules import Trigger
 from sts_app.support import queries as support
 
@@ -47,7 +44,7 @@ def news_since(user: User, since: datetime, now: datetime, bought: Sequence[tupl
 def _of_access(user_id: int, since: datetime) -> Iterator[News]:
     """What TradingView showed at the end of a cycle: given, moved to another name, removed."""
     ends: dict[tuple[bool, Trigger, str], dict[str, datetime]] = {}
-    for job, grant, strategy in _cycles_ended(user_id, since):
+    for job, grant, strategy in provisioning.cycles_ended_of(user_id, since):
         key = (job.wanted, Trigger(job.trigger), grant.name_spelling)
         assert job.closed_at is not None
         ends.setdefault(key, {})[strategy.name] = job.closed_at
@@ -55,26 +52,6 @@ def _of_access(user_id: int, since: datetime) -> Iterator[News]:
         words = _showed(listed(strategies), len(strategies) > 1, wanted, trigger, name)
         if words:
             yield News(max(strategies.values()), words)
-
-
-def _cycles_ended(user_id: int, since: datetime) -> list[tuple[ProvisioningJob, Grant, Strategy]]:
-    """The latest cycle of each pair that was reached since then, while the name was this person's."""
-    statement = (
-        sa.select(ProvisioningJob, Grant, Strategy)
-        .join(Grant, Grant.id == ProvisioningJob.grant_id)
-        .join(Strategy, Strategy.id == Grant.strategy_id)
-        .join(TradingViewName, TradingViewName.name_key == Grant.name_key)
-        .where(
-            TradingViewName.user_id == user_id,
-            ProvisioningJob.state == "reached",
-            ProvisioningJob.closed_at > since,
-            ProvisioningJob.created_at >= TradingViewName.created_at,
-            sa.or_(TradingViewName.released_at.is_(None), ProvisioningJob.closed_at <= TradingViewName.released_at),
-        )
-        .order_by(Strategy.position, Strategy.id, ProvisioningJob.id)
-    )
-    latest = {grant.id: (job, grant, strategy) for job, grant, strategy in db.session.execute(statement)}
-    return list(latest.values())
 
 
 def _showed(strategies: str, are_many: bool, wanted: bool, trigger: Trigger, name: str) -> str:
@@ -127,7 +104,9 @@ def _of_money(user_id: int, since: datetime, bought: Iterable[tuple[Purchase, Pl
     for refund in billing.refunds_of_person(user_id):
         if refund.created_at > since:
             amount = as_money(refund.amount_cents, refund.currency)
-            yield News(refund.created_at, f"A refund of {amount} was begun. How far it is stands there.", money)
+            yield News(
+                refund.created_at, f"A refund of {amount} was begun. How far it is stands beside the purchase.", money
+            )
     for dispute in billing.disputes_of_person(user_id):
         if dispute.created_at > since:
             yield News(dispute.created_at, "Your bank asked us about a payment, or disputes it.", money)

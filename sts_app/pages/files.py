@@ -7,8 +7,9 @@ from flask.typing import ResponseReturnValue
 from werkzeug.wrappers import Response as BaseResponse
 
 from sts_app.catalog import queries as catalog
+from sts_app.core.security import YEAR
 from sts_app.core.style import style_url
-from sts_app.core.web import STATIC, YEAR, static_url
+from sts_app.core.web import STATIC, static_url
 from sts_app.pages.cards import Card, drawn
 from sts_app.pages.telling import card_of_strategy, page_card
 from sts_app.pages.views import bp as bp

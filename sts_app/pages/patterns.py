@@ -11,7 +11,6 @@ from wtforms import BooleanField, SelectField, StringField, TextAreaField
 from wtforms.validators import DataRequired, Length
 
 from sts_app.catalog import queries as catalog
-from sts_app.core import clock
 from sts_app.core.errors import NotNow, NotThere, Refusal, SlowDown
 from sts_app.core.security import insiders_only
 from sts_app.pages.views import bp as bp
@@ -64,7 +63,6 @@ def patterns() -> ResponseReturnValue:
         form=form,
         plan=catalog.plan_on_sale(),
         strategies=catalog.strategies_on_sale(),
-        shown_at=clock.now(),
         refusals=list(REFUSALS),
     )
 

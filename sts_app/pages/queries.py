@@ -25,12 +25,13 @@ class Topic(StrEnum):
 
 @dataclass(frozen=True)
 class Question:
-    """One question, with its answer in paragraphs."""
+    """One question, with its answer in paragraphs, and the one of a store whose access people give."""
 
     slug: str
     text: str
     answer: tuple[str, ...]
     topic: Topic
+    by_hand: tuple[str, ...] = ()
 
 
 QUESTIONS = (
@@ -75,6 +76,11 @@ QUESTIONS = (
             "not help, a person takes over. Your dashboard tells you which of these it is.",
         ),
         Topic.ACCESS,
+        by_hand=(
+            "A person invites your TradingView name to each script after the payment is confirmed, and confirms it; "
+            "only then does your dashboard say Active.",
+            "Until then your dashboard says Pending, and a letter tells you when your access is active.",
+        ),
     ),
     Question(
         "where-are-the-scripts",
@@ -93,6 +99,10 @@ QUESTIONS = (
             "money moves. Do make sure that it is your own name: a similar one may belong to somebody else.",
         ),
         Topic.ACCESS,
+        by_hand=(
+            "Correct it on your dashboard, and access follows to the right name. Do compare it with your TradingView "
+            "profile before you pay: a similar one may belong to somebody else.",
+        ),
     ),
     Question(
         "change-name",
@@ -153,8 +163,9 @@ QUESTIONS = (
         "help",
         "How do I reach a person?",
         (
-            "Sign in and open a ticket, or write by the contact page when you have no account. Questions about access, "
-            "payment and using a strategy are answered within 24 hours, others within three days.",
+            "Sign in and open a ticket: questions of access and payment are answered within 8 hours, others within 24.",
+            "When you have no account, write by the contact page: questions about access, payment and using a strategy "
+            "are answered within 24 hours, others within three days.",
         ),
         Topic.ACCESS,
     ),
@@ -211,14 +222,20 @@ QUESTIONS = (
 )
 
 
-def questions_matching(search: str, *, price: str) -> Sequence[Question]:
-    """The questions that hold every word of `search`, in their usual order; all of them for a blank one."""
+def questions_matching(search: str, *, price: str, by_hand: bool) -> Sequence[Question]:
+    """The questions that hold every word of `search`, in their usual order; all of them for a blank one.
+
+    `by_hand` is whether access is given by people, because the store cannot ask TradingView itself.
+    """
     words = search.casefold().split()
-    priced = (
-        replace(question, answer=tuple(part.replace("{price}", price) for part in question.answer))
+    answered = (
+        replace(
+            question,
+            answer=tuple(part.replace("{price}", price) for part in (by_hand and question.by_hand) or question.answer),
+        )
         for question in QUESTIONS
     )
-    return [question for question in priced if _holds(question, words)]
+    return [question for question in answered if _holds(question, words)]
 
 
 def by_topic(questions: Sequence[Question]) -> Sequence[tuple[Topic, Sequence[Question]]]:
@@ -227,9 +244,9 @@ def by_topic(questions: Sequence[Question]) -> Sequence[tuple[Topic, Sequence[Qu
     return [(topic, found) for topic, found in grouped if found]
 
 
-def questions_named(*slugs: str, price: str) -> Sequence[Question]:
+def questions_named(*slugs: str, price: str, by_hand: bool) -> Sequence[Question]:
     """The questions with these slugs, in the order asked for."""
-    by_slug = {question.slug: question for question in questions_matching("", price=price)}
+    by_slug = {question.slug: question for question in questions_matching("", price=price, by_hand=by_hand)}
     return [by_slug[slug] for slug in slugs]
 
 

@@ -58,7 +58,14 @@ def card_of_strategy(slug: str) -> Card:
 
 @bp.app_template_global()
 def share_picture() -> Picture:
-    """The picture of the page that is being made."""
+    """The picture of the page that is being made, which is told of in several places of it."""
+    if "share_picture" not in g:
+        g.share_picture = _share_picture()
+    found: Picture = g.share_picture
+    return found
+
+
+def _share_picture() -> Picture:
     if request.endpoint == "catalog.detail" and request.view_args:
         slug = request.view_args["slug"]
         card = card_of_strategy(slug)

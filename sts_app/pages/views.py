@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 
-from flask import Blueprint, g, make_response, render_template, request
+from flask import Blueprint, current_app, g, make_response, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_login import current_user
 
 from sts_app.billing import account
+from sts_app.billing import queries as billing
 from sts_app.billing.account import Has
 from sts_app.catalog import queries as catalog
 from sts_app.catalog.models import Plan, Strategy
@@ -36,7 +37,12 @@ def home() -> ResponseReturnValue:
                 plan=plan,
                 strategies=catalog.strategies_on_sale(),
                 questions=queries.questions_named(
-                    "how-long", "where-are-the-scripts", "automated", "what-results", price=_price(plan)
+                    "how-long",
+                    "where-are-the-scripts",
+                    "automated",
+                    "what-results",
+                    price=_price(plan),
+                    by_hand=_by_hand(),
                 ),
             )
         )
@@ -58,7 +64,7 @@ def pricing() -> ResponseReturnValue:
 @bp.get("/faq")
 def faq() -> ResponseReturnValue:
     search = request.args.get("q", "").strip()[:LONGEST_SEARCH]
-    found = queries.questions_matching(search, price=_price(catalog.plan_on_sale()))
+    found = queries.questions_matching(search, price=_price(catalog.plan_on_sale()), by_hand=_by_hand())
     return page_or_block("pages/faq.html", "results", search=search, questions=found, topics=queries.by_topic(found))
 
 
@@ -108,11 +114,25 @@ def what_you_have(plan: Plan | None) -> Has | None:
 
 
 @bp.app_template_global()
+def was_declined(plan: Plan | None) -> bool:
+    """Whether this visitor has an open purchase of a plan whose last try the bank declined."""
+    if plan is None or not current_user.is_authenticated:
+        return False
+    purchase = billing.open_purchase_of(current_user.id, plan.id)
+    return purchase is not None and purchase.declined_because is not None and not purchase.with_bank
+
+
+@bp.app_template_global()
 def held_by_visitor(strategy: Strategy) -> tuple[str, ...]:
     """The names of the plans by which this visitor has a strategy, none for who does not have it."""
     if not current_user.is_authenticated:
         return ()
     return account.plans_giving(current_user.id, strategy)
+
+
+def _by_hand() -> bool:
+    """Whether people give access here, because the store has no way to TradingView."""
+    return not current_app.config["STS"].asks_tradingview
 
 
 def _price(plan: Plan | None) -> str:

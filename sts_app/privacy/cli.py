@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,23 @@ _json = click.option("--json", "as_json", is_flag=True, help="For machines.")
 @_json
 def list_(everything: bool, overdue: bool, limit: int, before: int | None, as_json: bool) -> None:
     """List the erasures that are open, newest first."""
+    if overdue and everything:
+        raise click.UsageError("--overdue shows open erasures alone: leave --all out.")
     with step():
-        found = queries.overdue() if overdue else queries.latest(limit, everything=everything, before=before)
+        found = queries.latest(limit, everything=everything, before=before, late_only=overdue)
         rows = [_row(each) for each in found]
     if as_json:
         print_json(rows)
         return
     for row in rows:
         _tell(row)
-    if not rows:
+    if not rows and before is not None:
+        click.echo(f"There is none before {before}.")
+    elif not rows and overdue:
+        click.echo("No erasure takes too long.")
+    elif not rows:
         click.echo("Nobody waits to be erased." if not everything else "Nobody ever asked to be erased.")
-    elif not overdue and len(rows) == limit:
+    elif len(rows) == limit:
         click.echo(f"More with --before {rows[-1]['number']}.")
 
 
@@ -112,10 +119,15 @@ def export(email: str, to: Path) -> None:
         user = user_by_email(email)
         if user is None:
             raise NotThere(f"Nobody has the address {email}.")
+        try:
+            # Made anew: a file that stands there already may be open to others.
+            target = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError as error:
+            raise click.BadParameter(f"{to} cannot be made: {error.strerror}.", param_hint="--to") from None
         found = everything_of(user)
         audit.record(ACTOR, "privacy.exported", f"user:{user.id}")
-    to.touch(mode=0o600)
-    to.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
+    with os.fdopen(target, "w") as file:
+        file.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     click.echo(f"Written to {to}. Send it to nobody else, and delete it then.")
 
 

@@ -18,8 +18,7 @@ from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.queue import wake
 from sts_app.emails import privacy as letters_kept
-from sts_app.emails import services as emails
-from sts_app.privacy import letters, services
+from sts_app.privacy import letters, queries, services
 from sts_app.privacy.models import Erasure
 from sts_app.privacy.rules import ErasureState, Wait
 from sts_app.provisioning import privacy as provisioning
@@ -32,6 +31,8 @@ def advance(erasure_id: int) -> bool:
     """Go one step on, if one can be made now. True when another look at once may lead further."""
     erasure = services.locked(erasure_id)
     now = clock.now()
+    if erasure.state == ErasureState.REQUESTED:
+        services.settle_called_off(erasure.user_id)
     if erasure.state == ErasureState.REQUESTED and erasure.begins_at <= now:
         _close(erasure)
         return True
@@ -81,21 +82,15 @@ def _waits(erasure: Erasure) -> set[str]:
         return {Wait.CUSTOMER}
     erasure.customer_gone_at = erasure.customer_gone_at or clock.now()
     # Without the person's lock, which comes after those of their payments.
-    if letters_kept.named_in_motion(_words(db.session.get_one(User, erasure.user_id))):
+    user = db.session.get_one(User, erasure.user_id)
+    if letters_kept.named_in_motion(user.id, addresses=queries.addresses_of(user), names=_names(user)):
         return {Wait.LETTERS}
     return set()
 
 
-def _addresses(user: User) -> list[str]:
-    """The person's address, and those from before that nobody else has by now."""
-    former = letters_kept.addresses_of(user.id)
-    return sorted({user.email.lower(), *(each for each in former if not accounts.is_anothers(each, user.id))})
-
-
-def _words(user: User) -> list[str]:
-    """What letters to staff may call this person by."""
-    names = {user.name, *billing.names_of(user.id), *provisioning.names_of(user.id)} - {""}
-    return [*_addresses(user), *sorted(names)]
+def _names(user: User) -> list[str]:
+    """What letters to staff may call this person by, besides their addresses."""
+    return sorted({user.name, *billing.names_of(user.id), *provisioning.names_of(user.id)} - {""})
 
 
 def _replace(erasure: Erasure) -> None:
@@ -110,11 +105,11 @@ def _replace(erasure: Erasure) -> None:
     subjects = [*billing.subjects_of(user_id), f"erasure:{erasure.id}"]
     payments = billing.payments_of(user_id)
     # Before what they stand in is replaced, and without the person's lock, which comes after those of payments.
-    words = _words(db.session.get_one(User, user_id))
+    user = db.session.get_one(User, user_id)
+    addresses, names = queries.addresses_of(user), _names(user)
     billing.forget(user_id)
-    tickets = support.forget(user_id)
+    tickets = support.forget(user_id, addresses=addresses)
     user = accounts.locked(user_id)
-    addresses = _addresses(user)
     erasure.replaced_at = now
     erasure.report = {
         "access_removed": left.gone,
@@ -124,8 +119,8 @@ def _replace(erasure: Erasure) -> None:
         "names_replaced": provisioning.forget(user_id, keep_because=billing.WORDS_OF_MONEY),
     }
     letters.done(user, erasure)
-    letters_kept.strike_out(words)
-    blanked = sum(emails.forget(user_id, address=address) for address in addresses)
+    letters_kept.strike_out(user_id, addresses=addresses, names=names)
+    blanked = sum(letters_kept.forget(user_id, address=address) for address in addresses)
     erasure.report = erasure.report | {"letters_blanked": blanked}
     audit_rows.forget(user_id, subjects=subjects)
     accounts.forget(user)
@@ -137,12 +132,15 @@ def _replace(erasure: Erasure) -> None:
 def _finish(erasure: Erasure) -> bool:
     """The last letters have gone out, or will not: blank them, and it is done."""
     assert erasure.replaced_at is not None
-    address = letters_kept.address_of_letter(erasure.letter_key) or ""
+    address, state = letters_kept.fate_of_letter(erasure.letter_key)
     if letters_kept.in_motion(erasure.user_id, address=address, written_before=erasure.replaced_at):
         erasure.waits = [Wait.LETTERS]
         return False
-    blanked = emails.forget(erasure.user_id, address=address, written_before=erasure.replaced_at)
-    erasure.report = erasure.report | {"letters_blanked": erasure.report["letters_blanked"] + blanked}
+    blanked = letters_kept.forget(erasure.user_id, address=address, written_before=erasure.replaced_at)
+    erasure.report = erasure.report | {
+        "letters_blanked": erasure.report["letters_blanked"] + blanked,
+        "last_letter": state,
+    }
     erasure.state, erasure.done_at, erasure.waits = ErasureState.DONE, clock.now(), []
     audit.record(audit.SYSTEM, "privacy.erasure_done", f"user:{erasure.user_id}", erasure=erasure.id)
     return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sts_app.accounts.letter_samples import customer
+from sts_app.accounts.letter_samples import changed, customer
 from sts_app.emails.samples import Sample, given
 from sts_app.privacy import letters
 from sts_app.privacy.models import Erasure
@@ -47,6 +47,12 @@ def _over() -> Erasure:
 SAMPLES = (
     Sample(
         "erasure-requested", "A customer asks to be erased", letters.requested, lambda: given(customer(), _erasure())
+    ),
+    Sample(
+        "erasure-requested-elsewhere",
+        "The same, to the address that the account had until lately",
+        letters.requested_elsewhere,
+        lambda: given(changed(), _erasure()),
     ),
     Sample("erasure-cancelled", "The customer stays", letters.cancelled, lambda: given(customer(), _erasure())),
     Sample("erasure-done", "The customer is erased", letters.done, lambda: given(customer(), _over())),

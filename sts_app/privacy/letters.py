@@ -6,7 +6,7 @@ from datetime import datetime
 
 from flask import current_app
 
-from sts_app.accounts.models import User
+from sts_app.accounts.models import EmailChange, User
 from sts_app.core.money import as_moment
 from sts_app.core.web import address_of
 from sts_app.emails import services as emails
@@ -27,6 +27,25 @@ def requested(user: User, erasure: Erasure) -> None:
             "begins_at": as_moment(erasure.begins_at),
             "link": address_of("privacy.page"),
             "progress": address_of("privacy.certificate", ref=erasure.ref),
+        },
+    )
+
+
+def requested_elsewhere(change: EmailChange, erasure: Erasure) -> None:
+    """The same to a mailbox that can still call off a change of the account's address, and how it is stopped there."""
+    assert change.confirmed_at is not None
+    emails.post(
+        key=f"erasure-requested:{erasure.id}:{change.id}",
+        kind="erasure_requested_elsewhere",
+        to=change.old_email,
+        user_id=change.user_id,
+        subject="Somebody asked for your account to be erased",
+        template="privacy/letters/requested_elsewhere",
+        context={
+            "begins_at": as_moment(erasure.begins_at),
+            "old": change.old_email,
+            "changed_at": as_moment(change.confirmed_at),
+            "link": address_of("support.contact"),
         },
     )
 

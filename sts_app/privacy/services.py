@@ -9,6 +9,7 @@ from flask import current_app
 from sqlalchemy.dialects.postgresql import insert
 
 from sts_app.accounts import privacy as accounts
+from sts_app.accounts import queries as accounts_rows
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
 from sts_app.core import clock, tokens
@@ -29,8 +30,8 @@ class StaffStays(Refusal):
     code = "STAFF_STAYS"
     title = "This account belongs to the staff"
     sentence = (
-        "This account belongs to the staff of the store, so it cannot be erased as it is. Have its role taken away "
-        "first, and its address out of ADMIN_EMAIL."
+        "This account belongs to the staff of the store, so it cannot be erased as it is. Have its address taken out "
+        "of ADMIN_EMAIL first, and then its role by `sts admin revoke`."
     )
 
 
@@ -49,11 +50,13 @@ def check_phrase(typed: str) -> None:
 def request(user: User, *, actor: str) -> Erasure:
     """Write down that this person wants to be erased. A second time finds the first. Raises `StaffStays`.
 
-    From now on nothing can be bought. The rest begins after a day, in which it can be taken back.
+    From now on nothing can be bought. The rest begins after a day, in which it can be taken back, and not before the
+    last change of their address can be called off no longer: whoever asks may have made it.
     """
     now = clock.now()
     if user.is_staff:
         raise StaffStays(cause=f"user:{user.id}")
+    settle_called_off(user.id)
     grace: timedelta = current_app.config["STS"].scaled(GRACE)
     made = db.session.scalar(
         insert(Erasure)
@@ -78,12 +81,35 @@ def request(user: User, *, actor: str) -> Erasure:
     person = accounts.locked(user.id)
     accounts.refuse_closed(person)
     person.leaving_at = now
+    erasure = db.session.get_one(Erasure, made)
+    # Read with the person's turn taken: from here on no change of address is confirmed.
+    changes = accounts_rows.standing_changes_of(user.id, now)
+    erasure.begins_at = max([erasure.begins_at, *(each.call_off_until for each in changes if each.call_off_until)])
     db.session.flush()
     audit.record(actor, "privacy.erasure_requested", f"user:{user.id}", erasure=made)
-    erasure = db.session.get_one(Erasure, made)
     letters.requested(person, erasure)
-    wake(WORK, after=grace)
+    for change in changes:
+        if change.old_email.lower() != person.email.lower():
+            letters.requested_elsewhere(change, erasure)
+    wake(WORK, after=erasure.begins_at - now)
     return erasure
+
+
+def settle_called_off(user_id: int) -> None:
+    """Close the record of a wish that an old mailbox took back with a change of address. Quiet without one.
+
+    The person has heard of it from accounts.
+    """
+    known = queries.called_off_of(user_id)
+    if known is None:
+        return
+    erasure = locked(known)
+    person = accounts.locked(user_id)
+    if erasure.state == ErasureState.REQUESTED and person.leaving_at is None:
+        erasure.state, erasure.cancelled_at = ErasureState.CANCELLED, clock.now()
+        db.session.flush()
+        because = "the change of address was called off"
+        audit.record(audit.SYSTEM, "privacy.erasure_cancelled", f"user:{user_id}", erasure=erasure.id, because=because)
 
 
 def cancel(user: User, *, actor: str) -> Erasure:

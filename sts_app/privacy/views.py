@@ -8,10 +8,11 @@ from flask import Blueprint, Response, current_app, json, render_template, reque
 from flask.typing import ResponseReturnValue
 from flask_login import current_user, login_fresh, login_required
 
+from sts_app.accounts import queries as accounts
 from sts_app.audit import services as audit
 from sts_app.core import clock
 from sts_app.core.errors import FixInput, Refusal, SignInFirst
-from sts_app.core.security import limiter, who_asks
+from sts_app.core.security import ask_again, limiter, who_asks
 from sts_app.core.web import page_or_block, see_other, toast
 from sts_app.privacy import queries, services, words
 from sts_app.privacy.export import everything_of
@@ -31,7 +32,7 @@ class SignInAgain(Refusal):
 
     status = 401
     code = "FRESH_SIGN_IN_REQUIRED"
-    sentence = "Please sign in once more before this: the session was only remembered."
+    sentence = "Please sign in once more before this: you have not shown lately that it is you."
 
 
 @bp.get("/dashboard/privacy")
@@ -46,10 +47,9 @@ def page() -> ResponseReturnValue:
 @login_required  # type: ignore[untyped-decorator]  # see above
 def erase() -> ResponseReturnValue:
     """Take the wish in. A second press finds the first one."""
-    if not login_fresh():
-        answer: ResponseReturnValue = current_app.login_manager.needs_refresh()  # type: ignore[attr-defined]  # its own
-        return answer
     form = ErasureForm()
+    if not login_fresh():
+        return ask_again(form)
     if not form.validate_on_submit():
         return page_or_block(PAGE, "erase", status=422, **_shown(form))
     services.request(current_user, actor=f"user:{current_user.id}")
@@ -114,12 +114,14 @@ def certificate(ref: str) -> ResponseReturnValue:
 def _shown(form: ErasureForm) -> dict[str, Any]:
     access = provisioning.access_of(current_user.id, clock.now())
     settings = current_app.config["STS"]
+    changes = accounts.standing_changes_of(current_user.id, clock.now())
     return {
         "form": form,
         "phrase": services.PHRASE,
         "is_fresh": login_fresh(),
         "erasure": queries.open_of(current_user.id),
         "grace_hours": round(settings.scaled(GRACE).total_seconds() / 3600) or 1,
+        "not_before": max((each.call_off_until for each in changes if each.call_off_until), default=None),
         "held": sum(row.state not in ("Revoking", "Revoked") for row in access),
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from sts_app.emails.models import LetterState
 from sts_app.privacy.models import Erasure
 from sts_app.privacy.rules import ErasureState, Wait
 
@@ -71,8 +72,19 @@ def steps_of(erasure: Erasure) -> Sequence[Step]:
         ),
         Step("Customer deleted at Stripe, where there was one", _once_replaced(erasure, erasure.customer_gone_at)),
         Step("Personal data replaced in every part of the store", erasure.replaced_at),
-        Step("Last letter sent and its text, subject and address blanked", erasure.done_at),
+        Step(_LAST_LETTER.get(erasure.report.get("last_letter", ""), _LAST_LETTER_SENT), erasure.done_at),
     )
+
+
+_LAST_LETTER_SENT = "Last letter sent and its text, subject and address blanked"
+_LAST_LETTER = {
+    LetterState.FAILED: "Last letter refused by the mail service, and its text, subject and address blanked",
+    LetterState.UNSURE: "Last letter perhaps sent, and its text, subject and address blanked",
+    LetterState.WITHHELD: (
+        "Last letter not sent, because letters to the address came back or were not wanted, and its text, subject and "
+        "address blanked"
+    ),
+}
 
 
 def counts_of(erasure: Erasure) -> list[tuple[str, str]]:

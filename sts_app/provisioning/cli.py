@@ -1,4 +1,4 @@
-"""Operator commands of provisioning."""
+"""Operator commands of provisioning; `sts explain` is put together where billing is known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sts_app.provisioning import (
     cli_strategies,
     cli_tasks,
 )
-from sts_app.provisioning.cli_explain import explain
 
 commands: list[click.Command] = [
     *cli_access.commands,
@@ -23,5 +22,4 @@ commands: list[click.Command] = [
     *cli_reconcile.commands,
     *cli_strategies.commands,
     *cli_plans.commands,
-    explain,
 ]

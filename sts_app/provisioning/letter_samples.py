@@ -11,6 +11,7 @@ from sts_app.core.db import db
 from sts_app.emails.samples import Given, Sample, given
 from sts_app.provisioning import letters
 from sts_app.provisioning.comparing import Act
+from sts_app.provisioning.cycles import CONFIRMED_BY_STAFF
 from sts_app.provisioning.findings import Line, Report
 from sts_app.provisioning.models import Entitlement, Grant
 from sts_app.provisioning.rules import Finding
@@ -39,9 +40,13 @@ def strategies() -> list[Strategy]:
     return made
 
 
-def _granted(active: int) -> Given:
+def _granted(active: int, *, evidence: str = "read back") -> Given:
     rows = [
-        SimpleNamespace(strategy=strategy, state="Active" if number < active else "Pending")
+        SimpleNamespace(
+            strategy=strategy,
+            state="Active" if number < active else "Pending",
+            grant=SimpleNamespace(evidence=evidence),
+        )
         for number, strategy in enumerate(strategies())
     ]
     return given(customer(), Entitlement(id=12), NAME, rows)
@@ -86,6 +91,12 @@ def _report(*, because: str | None = None, waiting: int = 0) -> Report:
 
 SAMPLES = (
     Sample("access-granted", "All strategies are active", letters.access_granted, lambda: _granted(6)),
+    Sample(
+        "access-granted-by-hand",
+        "All are active, by the word of staff",
+        letters.access_granted,
+        lambda: _granted(6, evidence=CONFIRMED_BY_STAFF),
+    ),
     Sample("access-partly-granted", "Some are active, some wait", letters.access_partly_granted, lambda: _granted(4)),
     Sample(
         "access-failed-name",

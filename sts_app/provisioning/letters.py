@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -15,7 +15,8 @@ from sts_app.core.db import db
 from sts_app.core.web import address_of
 from sts_app.emails import services as emails
 from sts_app.provisioning import queries
-from sts_app.provisioning.models import Entitlement, Grant
+from sts_app.provisioning.cycles import CONFIRMED_BY_STAFF
+from sts_app.provisioning.models import Entitlement, Grant, TradingViewName
 
 if TYPE_CHECKING:
     from sts_app.provisioning.findings import Report
@@ -32,6 +33,7 @@ def access_partly_granted(user: User, entitlement: Entitlement, name: str, rows:
 
 
 def _access(user: User, key: str, kind: str, subject: str, name: str, rows: Sequence[Any]) -> None:
+    active = [row for row in rows if row.state == "Active"]
     emails.post(
         key=key,
         kind=kind,
@@ -41,7 +43,8 @@ def _access(user: User, key: str, kind: str, subject: str, name: str, rows: Sequ
         template="provisioning/letters/access_granted",
         context={
             "name": name,
-            "active": [row.strategy.name for row in rows if row.state == "Active"],
+            "active": [row.strategy.name for row in active],
+            "was_read": not any(row.grant.evidence == CONFIRMED_BY_STAFF for row in active),
             "waiting": [row.strategy.name for row in rows if row.state in ("Pending", "Action needed")],
             "link": address_of("pages.dashboard"),
         },
@@ -96,13 +99,21 @@ def provisioning_failure(grants: Sequence[Grant], reason: str, *, key: str, fina
         subject,
         "provisioning/letters/provisioning_failure",
         {"lines": _lines(grants), "reason": reason, "final": final},
+        names=[grant.name_key for grant in grants],
     )
 
 
 def manual_tasks(grants: Sequence[Grant], *, key: str) -> None:
     count = len(grants)
     subject = "One thing to do at TradingView" if count == 1 else f"{count} things to do at TradingView"
-    _to_staff(key, "admin_manual_task", subject, "provisioning/letters/manual_tasks", {"lines": _lines(grants)})
+    _to_staff(
+        key,
+        "admin_manual_task",
+        subject,
+        "provisioning/letters/manual_tasks",
+        {"lines": _lines(grants)},
+        names=[grant.name_key for grant in grants],
+    )
 
 
 def session_refused(incident_id: int, reason: str) -> None:
@@ -154,16 +165,22 @@ def reconciliation(found: Report, *, refused: bool) -> None:
         subject,
         "provisioning/letters/reconciliation",
         {"run_id": found.run_id, "refused": refused, "reason": found.because, "lines": found.waiting},
+        names=[line.name.lower() for line in found.waiting],
     )
 
 
-def _to_staff(key: str, kind: str, subject: str, template: str, context: dict[str, Any]) -> bool:
-    """True when at least one of them had no letter under this key yet."""
+def _to_staff(
+    key: str, kind: str, subject: str, template: str, context: dict[str, Any], *, names: Collection[str] = ()
+) -> bool:
+    """True when at least one of them had no letter under this key yet. `names` are the keys of those it names."""
+    owners = sa.select(TradingViewName.user_id).where(TradingViewName.name_key.in_(names)).distinct()
+    about = db.session.scalars(owners).all() if names else ()
     posted = [
         emails.post(
             key=f"{key}:{number}",
             kind=kind,
             to=address,
+            about=about,
             subject=subject,
             template=template,
             context=context | {"link": address_of("admin.access")},

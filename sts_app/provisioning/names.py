@@ -42,7 +42,7 @@ class NameTaken(AlreadyDone):
     code = "NAME_TAKEN"
     sentence = (
         "This TradingView name is in use by another account of this store. "
-        "If it is yours, sign in with the e-mail address you used then, or write to the address our letters come from."
+        "If it is yours, sign in with the e-mail address you used then, or write to us by the contact page."
     )
 
 
@@ -62,7 +62,7 @@ def too_soon(allowed_at: datetime) -> str:
     """Why a name cannot be changed now, and from when on it can, for a customer."""
     return (
         f"Your name works and was changed lately, so it can be changed again from {as_moment(allowed_at)}. "
-        "If it cannot wait, write to the address our letters come from."
+        "If it cannot wait, write to us by the contact page."
     )
 
 

@@ -250,6 +250,26 @@ def attempts_of(grant_ids: Sequence[int]) -> dict[int, list[ProvisioningAttempt]
     return found
 
 
+def cycles_ended_of(user_id: int, since: datetime) -> list[tuple[ProvisioningJob, Grant, Strategy]]:
+    """The latest cycle of each pair that was reached since then, while the name was this person's."""
+    statement = (
+        sa.select(ProvisioningJob, Grant, Strategy)
+        .join(Grant, Grant.id == ProvisioningJob.grant_id)
+        .join(Strategy, Strategy.id == Grant.strategy_id)
+        .join(TradingViewName, TradingViewName.name_key == Grant.name_key)
+        .where(
+            TradingViewName.user_id == user_id,
+            ProvisioningJob.state == "reached",
+            ProvisioningJob.closed_at > since,
+            ProvisioningJob.created_at >= TradingViewName.created_at,
+            sa.or_(TradingViewName.released_at.is_(None), ProvisioningJob.closed_at <= TradingViewName.released_at),
+        )
+        .order_by(Strategy.position, Strategy.id, ProvisioningJob.id)
+    )
+    latest = {grant.id: (job, grant, strategy) for job, grant, strategy in db.session.execute(statement)}
+    return list(latest.values())
+
+
 def is_due(now: datetime, grant: type[Grant] = Grant) -> sa.ColumnElement[bool]:
     return sa.and_(grant.next_attempt_at <= now, sa.or_(grant.leased_until.is_(None), grant.leased_until <= now))
 

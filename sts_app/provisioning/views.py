@@ -6,15 +6,16 @@ import math
 from datetime import datetime
 from typing import Any
 
-from flask import Blueprint, Response, current_app, render_template, request, url_for
+from flask import Blueprint, Response, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_limiter import RequestLimit
 from flask_login import current_user, login_fresh, login_required
+from markupsafe import Markup, escape
 
 from sts_app.accounts import services as accounts
 from sts_app.accounts.models import TEXTS_VERSION
 from sts_app.core.db import checkpoint
-from sts_app.core.security import limiter, who_asks
+from sts_app.core.security import ask_again, limiter, who_asks
 from sts_app.core.web import block, own_path, page_or_block, see_other, toast
 from sts_app.provisioning import names, queries
 from sts_app.provisioning.forms import SHORTEST_NAME, OnboardingForm, name_in, shape_fault
@@ -36,7 +37,9 @@ TYPED_TOO_OFTEN = (
 
 def typed_too_often(limit: RequestLimit) -> Response:
     """Said at the field like every other answer, not as a fault of the page."""
-    answer = block(PAGE, "answer", status=429, check=None, fault=None, said=TYPED_TOO_OFTEN, is_told=False)
+    answer = block(
+        PAGE, "answer", status=429, check=None, fault=None, said=TYPED_TOO_OFTEN, is_told=False, is_own=False
+    )
     answer.headers["Retry-After"] = str(limit.limit.get_expiry())
     return answer
 
@@ -47,11 +50,12 @@ def onboarding() -> ResponseReturnValue:
     """The form, with what there is to know before anything is typed: since when, and from when on, a name changes."""
     current = queries.current_name(current_user.id)
     if current is not None and not login_fresh():
-        return _confirm_first()
+        return ask_again()
+    meant = name_in(request.args.get("try")) or ""
     form = OnboardingForm(
         formdata=None,
         name=current_user.name,
-        tradingview_name=current.spelling if current else "",
+        tradingview_name=meant if shape_fault(meant) is None else current.spelling if current else "",
         next=own_path(request.args.get("next")) or "",
     )
     _ask_texts(form)
@@ -70,13 +74,15 @@ def check_name() -> ResponseReturnValue:
     """
     given = name_in(request.args.get("tradingview_name")) or ""
     if len(given) < SHORTEST_NAME:
-        return block(PAGE, "answer", check=None, fault=None, said=None, is_told=False)
+        return block(PAGE, "answer", check=None, fault=None, said=None, is_told=False, is_own=False)
     fault = shape_fault(given)
     if fault is not None:
-        return block(PAGE, "answer", check=None, fault=fault, said=None, is_told=False)
+        return block(PAGE, "answer", check=None, fault=fault, said=None, is_told=False, is_own=False)
+    current = queries.current_name(current_user.id)
+    is_own = current is not None and current.name_key == given.lower()
     checkpoint()
     check = names.check(given, urgent=False)
-    answer = block(PAGE, "answer", check=check, fault=None, said=None, is_told=False)
+    answer = block(PAGE, "answer", check=check, fault=None, said=None, is_told=False, is_own=is_own)
     if check.outcome is NameOutcome.BUSY:
         answer.headers["Retry-After"] = str(math.ceil(check.wait.total_seconds()))
     return answer
@@ -94,15 +100,15 @@ def onboarding_post() -> ResponseReturnValue:
         back = url_for("provisioning.onboarding", next=own_path(request.form.get("next")))
         return see_other("accounts.sign_in", next=back)
     current = queries.current_name(current_user.id)
-    if current is not None and not login_fresh():
-        return _confirm_first()
     form = OnboardingForm()
     shown_version = form.texts.data
     _ask_texts(form)
+    if current is not None and not login_fresh():
+        return ask_again(form)
 
     def once_more(fault: str | None = None, check: NameCheck | None = None) -> ResponseReturnValue:
         if fault is not None:
-            form.tradingview_name.errors = [fault]
+            form.tradingview_name.errors = [_with_contact_page(fault)]
         return page_or_block(PAGE, "form", status=422, form=form, current=current, **_around(check))
 
     if not form.validate_on_submit():
@@ -146,6 +152,12 @@ def _must_wait(current: TradingViewName | None, wanted: str) -> datetime | None:
     return names.changeable_from(current_user.id)
 
 
+def _with_contact_page(sentence: str) -> Markup:
+    """The sentence with a link where it names the contact page."""
+    link = Markup('<a href="{}">the contact page</a>').format(url_for("support.contact"))
+    return escape(sentence).replace("the contact page", link)
+
+
 def _ask_texts(form: OnboardingForm) -> None:
     """Nobody agrees twice to the same words, and the page says which version it shows."""
     if current_user.texts_version == TEXTS_VERSION:
@@ -160,13 +172,8 @@ def _around(check: NameCheck | None = None) -> dict[str, Any]:
         "fault": None,
         "said": None,
         "is_told": True,
+        "is_own": False,
         "wait_until": names.changeable_from(current_user.id),
         "change": names.change_under_way(current_user.id),
         "history": names.history(current_user.id),
     }
-
-
-def _confirm_first() -> ResponseReturnValue:
-    """Access follows the name, so a browser that was merely remembered must prove who is there before it changes."""
-    answer: ResponseReturnValue = current_app.login_manager.needs_refresh()  # type: ignore[attr-defined]  # flask-login's
-    return answer

@@ -33,11 +33,12 @@ ON_IT = "A person is on it; you need not do anything."
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that happened, `times` in a row, and when it happened last."""
+    """One thing that happened, `times` in a row: at `since` first where that was more than once, and `at` last."""
 
     at: datetime
     words: str
     times: int = 1
+    since: datetime | None = None
 
     def __str__(self) -> str:
         return self.words if self.times == 1 else f"{self.words.removesuffix('.')}, {self.times} times in a row."
@@ -236,7 +237,7 @@ def history_of(grants: Iterable[Grant], ledger: Ledger, *, names: Sequence[Tradi
     told: list[Line] = []
     for line in lines:
         if told and told[-1].words == line.words:
-            told[-1] = replace(line, times=told[-1].times + 1)
+            told[-1] = replace(line, times=told[-1].times + 1, since=told[-1].since or told[-1].at)
         else:
             told.append(line)
     return tuple(reversed(told))

@@ -20,7 +20,11 @@ class CannedReply:
 
     def for_ticket(self, ticket: SupportTicket) -> str:
         """The text with what is known of this ticket filled in."""
-        return self.text.replace("{ref}", ticket.ref).replace("{dashboard}", address_of("pages.dashboard"))
+        return (
+            self.text.replace("{ref}", ticket.ref)
+            .replace("{dashboard}", address_of("pages.dashboard"))
+            .replace("{refunds}", address_of("pages.refunds"))
+        )
 
 
 CANNED = (
@@ -63,7 +67,8 @@ CANNED = (
         (Category.BILLING,),
         "All sales are final, because access cannot be handed back once it was used. Any right of withdrawal that the "
         "law of your country gives you stays untouched: “Withdraw from contract here” stands beside the purchase on "
-        "your dashboard. If you were charged twice, or if we cannot give you access, you get your money back.",
+        "the page of refunds, {refunds}. If you were charged twice, or if we cannot give you access, you get your "
+        "money back.",
     ),
     CannedReply(
         "no-advice",

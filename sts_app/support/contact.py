@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import Enum
 
 import structlog
 from flask import Response, make_response, render_template, request, session, url_for
@@ -13,8 +14,8 @@ from sts_app.core import clock, tokens
 from sts_app.core.errors import Act
 from sts_app.core.security import limiter
 from sts_app.core.web import is_htmx, page_or_block, see_other, toast
-from sts_app.support import links, queries, services
-from sts_app.support.forms import CATEGORY_WORDS, ContactForm, ReplyForm
+from sts_app.support import drafts, links, queries, services
+from sts_app.support.forms import CATEGORY_WORDS, ContactForm, ReplyForm, normal_address
 from sts_app.support.models import SupportTicket
 from sts_app.support.rules import Category
 from sts_app.support.services import Opening, TicketClosed
@@ -39,6 +40,10 @@ STAMP_AGE = timedelta(days=1)
 # Nobody reads the page, writes twenty characters and chooses a category in less; programs do.
 SOONEST = timedelta(seconds=3)
 STALE = "This page was open for a long time. Please look it through and send it once more: nothing is lost."
+PICTURES_LEFT = (
+    "Your pictures were not kept: this form takes none. Send them once our letter has come: its link leads to where "
+    "pictures can be added."
+)
 MESSAGES_PER_VISITOR = "3 per minute; 20 per day"
 MESSAGES_PER_ADDRESS = "5 per hour; 15 per day"
 
@@ -58,7 +63,7 @@ def contact() -> ResponseReturnValue:
 @limiter.limit(MESSAGES_PER_VISITOR, deduct_when=was_taken)
 @limiter.limit(
     MESSAGES_PER_ADDRESS,
-    key_func=lambda: request.form.get("email", "").strip().lower()[:254],
+    key_func=lambda: normal_address(request.form.get("email")).lower()[:254],
     deduct_when=was_taken,
 )
 def contact_post() -> ResponseReturnValue:
@@ -66,10 +71,11 @@ def contact_post() -> ResponseReturnValue:
     form = ContactForm()
     is_sound = form.validate_on_submit()
     stamp = _read_stamp(form.stamp.data)
-    if stamp is None:
+    if isinstance(stamp, NoStamp):
         form.text.errors = [*form.text.errors, STALE]
-        form.stamp.data = _new_stamp()
-    if not is_sound or stamp is None:
+        # Whoever had the form open for days has read it.
+        form.stamp.data = _new_stamp(age=SOONEST if stamp is NoStamp.OVER else timedelta(0))
+    if not is_sound or isinstance(stamp, NoStamp):
         return page_or_block("support/contact.html", "form", status=422, form=form)
     nonce, age = stamp
     suspected = bool(form.website.data) or age < SOONEST
@@ -95,6 +101,7 @@ def contact_sent() -> ResponseReturnValue:
 def thread_by_link(link: str) -> ResponseReturnValue:
     """The thread for whoever holds the link of a letter. It signs nobody in. Raises `LinkOver`."""
     ticket = _behind(link)
+    services.mark_seen(ticket)
     form = ReplyForm(formdata=None, nonce=tokens.new_secret())
     return _to_oneself(make_response(render_template(PAGE, **_around(ticket, link), form=form, kept=[])))
 
@@ -116,7 +123,8 @@ def reply_by_link(link: str) -> ResponseReturnValue:
     except TicketClosed as refusal:
         if is_htmx():
             raise  # as for people with an account
-        return _write_anew(ticket, form, refusal)
+        drafts.drop(owner, form.nonce.data)
+        return _write_anew(ticket, form, refusal, with_pictures=bool(kept))
     toast("Your reply is sent.")
     return see_other("support.thread_by_link", link=link)
 
@@ -146,8 +154,8 @@ def _around(ticket: SupportTicket, link: str) -> dict[str, object]:
     return around(ticket) | {"link": link, "purchase": None}
 
 
-def _write_anew(ticket: SupportTicket, form: ReplyForm, refusal: TicketClosed) -> Response:
-    """What was typed into a ticket that takes no more, in a new contact form."""
+def _write_anew(ticket: SupportTicket, form: ReplyForm, refusal: TicketClosed, *, with_pictures: bool) -> Response:
+    """What was typed into a ticket that takes no more, in a new contact form. That form takes no pictures."""
     anew = ContactForm(
         formdata=None,
         email=ticket.email,
@@ -155,23 +163,33 @@ def _write_anew(ticket: SupportTicket, form: ReplyForm, refusal: TicketClosed) -
         category=ticket.category,
         subject=f"Again about {ticket.ref}",
         text=form.text.data,
-        stamp=_new_stamp(),
+        # It was typed into the thread, and has taken its time there.
+        stamp=_new_stamp(age=SOONEST),
     )
-    anew.text.errors = [refusal.sentence]
+    anew.text.errors = [refusal.sentence, PICTURES_LEFT] if with_pictures else [refusal.sentence]
     return _to_oneself(make_response(render_template("support/contact.html", form=anew), refusal.status))
 
 
-def _new_stamp() -> str:
-    """When this form was made, and a name for it, signed."""
-    return tokens.sign(STAMP, [tokens.new_secret(), int(clock.now().timestamp() * 1000)])
+class NoStamp(Enum):
+    """What came with a form in place of a stamp that can be used."""
+
+    OVER = "one of ours, too old"
+    FOREIGN = "none of ours"
 
 
-def _read_stamp(text: str | None) -> tuple[str, timedelta] | None:
-    """The name and the age of a form of ours; None for one that is too old or no stamp of ours."""
+def _new_stamp(*, age: timedelta = timedelta(0)) -> str:
+    """When this form was made, so long ago if `age` says so, and a name for it, signed."""
+    return tokens.sign(STAMP, [tokens.new_secret(), int((clock.now() - age).timestamp() * 1000)])
+
+
+def _read_stamp(text: str | None) -> tuple[str, timedelta] | NoStamp:
+    """The name and the age of a form of ours."""
     try:
         nonce, made_at = tokens.read(STAMP, text or "", max_age=int(STAMP_AGE.total_seconds()))
-    except (tokens.TokenExpired, tokens.TokenInvalid):
-        return None
+    except tokens.TokenExpired:
+        return NoStamp.OVER
+    except tokens.TokenInvalid:
+        return NoStamp.FOREIGN
     return str(nonce), timedelta(milliseconds=int(clock.now().timestamp() * 1000) - int(made_at))
 
 

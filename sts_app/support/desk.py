@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sts_app.accounts import services as accounts
 from sts_app.accounts.models import User
 from sts_app.audit import services as audit
+from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.errors import AlreadyDone, FixInput, Refusal
 from sts_app.support import drafts, letters
@@ -16,6 +17,7 @@ from sts_app.support.models import SupportTicket, TicketMessage
 from sts_app.support.pictures import MOST_PICTURES, Picture
 from sts_app.support.rules import (
     DEED_FOR,
+    PROMISES,
     REPLY_LENGTHS,
     Deed,
     No,
@@ -23,6 +25,7 @@ from sts_app.support.rules import (
     Side,
     TicketStatus,
     after,
+    answer_due,
     fault_of,
 )
 from sts_app.support.services import add_message, locked, move, promise
@@ -100,7 +103,9 @@ def set_priority(ticket_id: int, priority: Priority, *, actor: str) -> SupportTi
     ticket = locked(ticket_id)
     if ticket.priority == priority:
         raise AlreadyDone("The ticket has this priority already.")
-    before, ticket.priority = ticket.priority, priority
+    before, ticket.priority = Priority(ticket.priority), priority
+    if ticket.first_answered_at is None:
+        ticket.first_due_at += PROMISES[priority] - PROMISES[before]
     promise(ticket)
     audit.record(actor, "support.priority_set", f"ticket:{ticket.id}", before=before, to=ticket.priority)
     return ticket
@@ -139,6 +144,7 @@ def accept(ticket_id: int, *, actor: str) -> SupportTicket:
     ).one()
     ticket.waiting_since = None
     move(ticket, TicketStatus.OPEN)
+    ticket.first_due_at = answer_due(Priority(ticket.priority), clock.now())
     audit.record(actor, "support.accepted", f"ticket:{ticket.id}")
     letters.opened(ticket, first)
     return ticket

@@ -46,10 +46,11 @@ def _stripped(value: str | None) -> str:
     return (value or "").strip()
 
 
-def _normal(value: str | None) -> str | None:
-    """One spelling of an address that can be written in several; what is no address is left to the validators."""
+def normal_address(value: str | None) -> str:
+    """One spelling of an address that can be written in several; what is no address comes back as it is."""
+    value = _stripped(value)
     try:
-        return str(validate_email(value or "", check_deliverability=False).normalized)
+        return str(validate_email(value, check_deliverability=False).normalized)
     except EmailNotValidError:
         return value
 
@@ -96,7 +97,7 @@ class ContactForm(FlaskForm):  # type: ignore[misc]  # see above
     email = EmailField(
         "E-mail address",
         description="Our answer goes there, and nothing else.",
-        filters=[_stripped, _normal],
+        filters=[normal_address],
         validators=[
             DataRequired("Please enter your e-mail address."),
             Length(max=254, message="That is longer than an e-mail address can be."),

@@ -25,7 +25,7 @@ ANSWER = (
 
 def _ticket(status: TicketStatus, *, stranger: bool = False) -> SupportTicket:
     return SupportTicket(
-        ref="T-4QZK7P",
+        ref="T-4QZK7PWX",
         once="letter-sample",
         user_id=None if stranger else customer().id,
         email="stranger.sample@customers.example" if stranger else None,

@@ -22,6 +22,8 @@ from sts_app.support.models import SupportTicket, TicketMessage
 from sts_app.support.rules import TicketStatus
 
 LONGEST_SUBJECT = 80
+# What the keys of letters to staff begin with; the number of the ticket or of the message follows.
+OPENED_KEY, REPLIED_KEY = "ticket-opened-staff", "ticket-replied-staff"
 
 
 def opened(ticket: SupportTicket, message: TicketMessage) -> None:
@@ -38,7 +40,7 @@ def opened(ticket: SupportTicket, message: TicketMessage) -> None:
     _to_staff(
         ticket,
         message,
-        key=f"ticket-opened-staff:{ticket.id}",
+        key=f"{OPENED_KEY}:{ticket.id}",
         kind="admin_new_ticket",
         subject=f"New ticket {ticket.ref}: {ticket.category}, {ticket.priority.lower()} priority",
         news="Somebody has opened a ticket.",
@@ -50,7 +52,7 @@ def customer_replied(ticket: SupportTicket, message: TicketMessage) -> None:
     _to_staff(
         ticket,
         message,
-        key=f"ticket-replied-staff:{message.id}",
+        key=f"{REPLIED_KEY}:{message.id}",
         kind="admin_ticket_user_reply",
         subject=f"A customer replied in {ticket.ref}",
         news="A customer has replied.",

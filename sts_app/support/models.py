@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -21,8 +22,8 @@ class SupportTicket(Row, Base):
     It belongs to an account (`user_id`) or, from the contact form, to an address (`email`); to neither once
     the person is forgotten. While its status is one in which we owe an answer, `waiting_since` is when the
     customer wrote what is not answered, and `answer_due_at` what they are promised. `first_due_at` is the
-    promise of the first answer, whenever it came. A `suspected` ticket was probably not written by a person:
-    it is kept for staff to look at, and nobody is written to about it.
+    promise of the first answer, whenever it came, and runs from when a suspected ticket was accepted. A `suspected`
+    ticket was probably not written by a person: it is kept for staff to look at, and nobody is written to about it.
     """
 
     __tablename__ = "support_ticket"
@@ -76,6 +77,11 @@ class SupportTicket(Row, Base):
     times_resolved: Mapped[int] = mapped_column(default=0)
     closed_at: Mapped[datetime | None]
     forgotten_at: Mapped[datetime | None]
+
+    @staticmethod
+    def came_from(addresses: Collection[str]) -> sa.ColumnElement[bool]:
+        """Tickets of the contact form in the name of one of these addresses, however it is capitalised."""
+        return sa.func.lower(SupportTicket.email).in_([sa.func.lower(sa.literal(each)) for each in addresses])
 
     @property
     def has_news(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -76,13 +76,13 @@ class Place:
         return Place(_EPOCH + timedelta(microseconds=int(found[1])), int(found[2])) if found else None
 
 
-def belongs_to(user: User) -> sa.ColumnElement[bool]:
-    """Their own tickets, and those that were written from their address without an account.
+def belongs_to(user: User, *, addresses: Collection[str] = ()) -> sa.ColumnElement[bool]:
+    """Their own tickets, and those that were written from their address, or one of `addresses`, without an account.
 
     Whoever signed in with an address has shown that its letters are theirs, the answers to such a ticket too.
     """
-    from_address = sa.func.lower(SupportTicket.email) == sa.func.lower(sa.literal(user.email))
-    return sa.and_(sa.or_(SupportTicket.user_id == user.id, from_address), ~SupportTicket.suspected)
+    from_them = SupportTicket.came_from({user.email, *addresses})
+    return sa.and_(sa.or_(SupportTicket.user_id == user.id, from_them), ~SupportTicket.suspected)
 
 
 def tickets_of(user: User, *, show: str = "", before: Place | None = None, limit: int) -> Sequence[SupportTicket]:
@@ -175,10 +175,15 @@ def _picture(picture_id: int, condition: sa.ColumnElement[bool], *, notes: bool)
 def topics_of(user_id: int) -> list[Topic]:
     """What this person can say a ticket is about: their own purchases and every strategy on sale."""
     purchases = [
-        Topic(f"purchase:{each.ref}", f"{as_moment(each.created_at)}, {_amount(each)}", PURCHASES)
-        for each in billing.purchases_of(user_id)
+        Topic(f"purchase:{each.ref}", _purchase_in_words(each), PURCHASES) for each in billing.purchases_of(user_id)
     ]
     return purchases + [Topic(f"strategy:{each.slug}", each.name, STRATEGIES) for each in catalog.strategies_on_sale()]
+
+
+def _purchase_in_words(purchase: Purchase) -> str:
+    """What was bought, when and for how much, by the moment that the dashboard tells."""
+    plan, at = billing.plan_of(purchase).name, as_moment(purchase.paid_at or purchase.created_at)
+    return f"{plan}, {at}, {_amount(purchase)}"
 
 
 def about(ticket: SupportTicket) -> tuple[Purchase | None, Strategy | None]:
@@ -188,15 +193,17 @@ def about(ticket: SupportTicket) -> tuple[Purchase | None, Strategy | None]:
     return purchase, strategy
 
 
-def rows_of_person(user_id: int) -> dict[str, Any]:
+def rows_of_person(user_id: int, *, addresses: Collection[str] = ()) -> dict[str, Any]:
     """What support keeps about a person, ready for JSON: tickets, messages, pictures (base64), oldest first.
 
-    Moments are ISO 8601 in UTC. Notes that staff made for themselves are not in it. Empty for nobody.
+    `addresses` are those they had before, beside the account's own. Moments are ISO 8601 in UTC. Notes that staff
+    made for themselves are not in it. Empty for nobody.
     """
     user = db.session.get(User, user_id)
     if user is None:
         return {"tickets": []}
-    tickets = db.session.scalars(sa.select(SupportTicket).where(belongs_to(user)).order_by(SupportTicket.id))
+    theirs = sa.select(SupportTicket).where(belongs_to(user, addresses=addresses))
+    tickets = db.session.scalars(theirs.order_by(SupportTicket.id))
     return {"tickets": [_row_of(ticket) for ticket in tickets]}
 
 

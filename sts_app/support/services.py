@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,6 +18,7 @@ from sts_app.catalog import queries as catalog
 from sts_app.core import clock
 from sts_app.core.db import db
 from sts_app.core.errors import FixInput, NotThere, Refusal
+from sts_app.emails import privacy as outbox
 from sts_app.support import drafts, letters
 from sts_app.support.models import SupportTicket, TicketAttachment, TicketMessage
 from sts_app.support.rules import (
@@ -146,19 +147,19 @@ def owner_by_link(ticket: SupportTicket) -> str:
     return f"ticket:{ticket.id}"
 
 
-def forget(user_id: int, *, actor: str = audit.SYSTEM) -> int:
-    """Erase a person from their tickets and those from their address; how many there were. Safe to call twice.
+def forget(user_id: int, *, addresses: Collection[str] = (), actor: str = audit.SYSTEM) -> int:
+    """Erase a person from their tickets and those from their addresses; how many there were. Safe to call twice.
 
-    What is left is that there were tickets, of which category and when. To be called while the account still
-    holds its address.
+    `addresses` are those they had before, beside the account's own. What is left is that there were tickets, of which
+    category and when. To be called while the account still holds its address.
     """
     user = db.session.get(User, user_id)
     if user is None:
         return 0
     _delete_pictures(TicketAttachment.owner == owner_of(user))
     # Those that were kept back as suspected are erased as well.
-    from_address = sa.func.lower(SupportTicket.email) == sa.func.lower(sa.literal(user.email))
-    theirs = sa.select(SupportTicket).where(sa.or_(SupportTicket.user_id == user_id, from_address)).with_for_update()
+    from_them = SupportTicket.came_from({user.email, *addresses})
+    theirs = sa.select(SupportTicket).where(sa.or_(SupportTicket.user_id == user_id, from_them)).with_for_update()
     tickets = db.session.scalars(theirs.order_by(SupportTicket.id)).all()
     for ticket in tickets:
         _erase(ticket)
@@ -205,11 +206,8 @@ def move(ticket: SupportTicket, status: TicketStatus) -> None:
 
 def promise(ticket: SupportTicket) -> None:
     """Reckon until when an answer is promised, from the ticket's priority and since when somebody waits."""
-    priority = Priority(ticket.priority)
-    if ticket.first_answered_at is None:
-        ticket.first_due_at = answer_due(priority, ticket.created_at)
     if ticket.waiting_since is not None:
-        ticket.answer_due_at = answer_due(priority, ticket.waiting_since)
+        ticket.answer_due_at = answer_due(Priority(ticket.priority), ticket.waiting_since)
 
 
 def add_message(ticket: SupportTicket, side: Side, text: str, *, actor: str, once: str | None = None) -> TicketMessage:
@@ -283,7 +281,9 @@ def _refuse_fault(text: str, lengths: tuple[int, int], *, lines: bool) -> None:
 
 def _erase(ticket: SupportTicket) -> None:
     now = clock.now()
-    messages = sa.select(TicketMessage.id).where(TicketMessage.ticket_id == ticket.id)
+    messages = db.session.scalars(sa.select(TicketMessage.id).where(TicketMessage.ticket_id == ticket.id)).all()
+    told = [f"{letters.OPENED_KEY}:{ticket.id}:", *(f"{letters.REPLIED_KEY}:{each}:" for each in messages)]
+    outbox.take_back(told)
     sent_by_link = TicketAttachment.owner == owner_by_link(ticket)
     _delete_pictures(sa.or_(TicketAttachment.message_id.in_(messages), sent_by_link))
     db.session.execute(

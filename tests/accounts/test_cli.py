@@ -12,7 +12,7 @@ from sts_app import cli
 from sts_app.accounts.models import LoginToken, Role, User
 from sts_app.audit.models import AuditLog
 from sts_app.core.db import db as database
-from tests.builders import count, mallory
+from tests.builders import count, enter, mallory, sam
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_grant_twice_is_once_and_audited_once(sts):
 
 
 @pytest.mark.parametrize("email", ["", "sam", "sam@", "a b@staff.example", "sam@staff.example\x00", "x" * 500, "-"])
-@pytest.mark.parametrize("command", ["grant", "link"])
+@pytest.mark.parametrize("command", ["grant", "revoke", "link"])
 def test_what_is_no_address_gets_a_sentence(sts, command, email):
     result = sts("admin", command, "--", email)
 
@@ -88,3 +88,35 @@ def test_link_is_for_staff_only(sts, email):
     assert result.exit_code == 1
     assert "No member of the staff has this address; `sts admin grant` makes one." in result.output
     assert count(LoginToken) == 0
+
+
+def test_revoke_makes_a_customer_of_staff_and_signs_them_out(sts, app, alice):
+    sts("admin", "grant", alice.email)
+    visitor = app.test_client()
+    enter(visitor, alice)
+    assert visitor.get("/admin/").status_code == 200
+
+    result = sts("admin", "revoke", "ALICE@customers.example")
+
+    assert result.output == "alice@customers.example is a customer, and signed out everywhere.\n"
+    assert not database.session.get_one(User, alice.id).is_staff
+    assert visitor.get("/admin/").status_code != 200
+    assert visitor.get("/dashboard/settings").status_code == 303
+    lines = database.session.scalars(sa.select(AuditLog).where(AuditLog.action == "accounts.admin_revoked")).all()
+    assert [(line.actor, line.subject) for line in lines] == [("cli", f"user:{alice.id}")]
+
+
+def test_revoke_of_who_is_no_staff_is_refused(sts, alice):
+    for email in (alice.email, "nobody@customers.example"):
+        result = sts("admin", "revoke", email)
+
+        assert (result.exit_code, "No member of the staff" in result.output) == (1, True)
+
+
+def test_revoke_says_when_the_setting_would_give_the_role_again(sts, db):
+    staff = sam()
+
+    result = sts("admin", "revoke", staff.email)
+
+    assert (result.exit_code, "ADMIN_EMAIL" in result.output) == (1, True)
+    assert database.session.get_one(User, staff.id).is_staff

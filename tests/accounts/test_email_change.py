@@ -12,6 +12,7 @@ from sts_app.accounts.models import EmailChange, GoogleIdentity, User
 from sts_app.audit.models import AuditLog
 from sts_app.core import tokens
 from sts_app.core.db import db as database
+from sts_app.emails import privacy as emails_kept
 from sts_app.emails.models import EmailMessage
 from tests.accounts.coming_in import is_in, letter_to, link_in, sign_in
 from tests.builders import bob, count, enter, kinds, letters, person
@@ -119,6 +120,17 @@ class TestAsking:
         assert inside.post(first).status_code == 409
         assert inside.post(confirmation("alice@third.example")).status_code == 303
         assert email_of(alice) == "alice@third.example"
+
+    @pytest.mark.parametrize("form", [{}, {"keep": "this"}])
+    def test_signing_out_everywhere_ends_it(self, inside, phone, alice, form):
+        ask(inside)
+        address = confirmation()
+
+        page = inside.get(inside.post("/dashboard/settings/sessions/end", data=form).location).text
+
+        assert f"The change of your address to {NEW} is dropped." in page
+        assert phone.post(address).status_code == 409
+        assert email_of(alice) == "alice@customers.example"
 
     def test_it_can_be_dropped(self, inside, alice):
         ask(inside)
@@ -287,6 +299,15 @@ class TestCallingOff:
         assert "alice@customers.example again" in letter_to("alice@customers.example", "email_change_called_off")
         assert "was taken back" in letter_to(NEW, "email_change_undone")
 
+    def test_the_letter_to_the_new_address_is_forgotten_with_the_person(self, changed, phone, alice):
+        phone.post(call_off())
+        letter_to(NEW, "email_change_undone")
+
+        for address in emails_kept.addresses_of(alice.id):
+            emails_kept.forget(alice.id, address=address)
+
+        assert NEW not in str([(each.to_address, each.text) for each in letters()])
+
     def test_a_letter_to_the_new_address_opens_a_new_account_at_most(self, changed, app, phone, alice):
         thief = app.test_client()
         thief.post("/sign-in", data={"email": NEW})
@@ -295,19 +316,25 @@ class TestCallingOff:
 
         assert thief.post(address).status_code == 410
 
-    def test_what_google_was_linked_since_is_unlinked_and_what_before_is_not(self, app, phone, alice, clock):
+    @pytest.mark.parametrize(("is_since", "left"), [(False, ["hers"]), (True, [])])
+    def test_what_google_was_linked_since_is_unlinked_and_what_before_is_not(
+        self, app, phone, alice, clock, is_since, left
+    ):
         visitor = app.test_client()
         enter(visitor, alice)
-        somebody = bob()
-        database.session.add(GoogleIdentity(user_id=somebody.id, subject="bob", email=somebody.email))
+        if not is_since:
+            database.session.add(GoogleIdentity(user_id=alice.id, subject="hers", email=alice.email))
+            database.session.flush()
+        clock.shift(timedelta(minutes=5))
         ask(visitor)
         clock.shift(timedelta(minutes=5))
-        database.session.add(GoogleIdentity(user_id=alice.id, subject="thief", email=NEW))
+        if is_since:
+            database.session.add(GoogleIdentity(user_id=alice.id, subject="thief", email=NEW))
         visitor.post(confirmation())
 
         phone.post(call_off())
 
-        assert database.session.scalars(sa.select(GoogleIdentity.subject)).all() == ["bob"]
+        assert database.session.scalars(sa.select(GoogleIdentity.subject)).all() == left
 
     def test_it_works_once_and_for_a_week(self, changed, phone, alice, clock):
         address = call_off()

@@ -311,14 +311,65 @@ class TestAnotherBrowser:
 
 
 class TestUnlinking:
-    def test_google_opens_the_account_no_more_until_it_is_linked_again(self, client, google):
+    @pytest.fixture
+    def unlinked(self, client, google):
         with_google(client)
-
         answer = client.post("/dashboard/settings/google/unlink")
+        assert answer.location == "/dashboard/settings"
+        assert actions()[-1] == "accounts.google_unlinked"
+        return client
+
+    @pytest.mark.parametrize("subject", [ANNA["sub"], "another"])
+    def test_google_opens_the_account_no_more(self, unlinked, phone, fake, subject):
+        fake.lies = {"sub": subject}
+
+        answer = with_google(phone)
+
+        assert answer.status_code == 403
+        assert "Google is unlinked from this account" in answer.text
+        assert not is_in(phone)
+        assert count(User) == 1
+
+    @pytest.mark.parametrize("subject", [ANNA["sub"], "another"])
+    def test_until_one_is_linked_again_in_the_settings(self, unlinked, phone, fake, subject):
+        assert "when you unlinked it" in unlinked.get("/dashboard/settings").text
+        fake.lies = {"sub": subject}
+
+        answer = come_back(unlinked, unlinked.post("/dashboard/settings/google/link").location)
 
         assert answer.location == "/dashboard/settings"
-        assert count(GoogleIdentity) == 0
-        assert actions()[-1] == "accounts.google_unlinked"
+        assert identity().unlinked_at is None
+        with_google(phone)
+        assert is_in(phone)
+        assert count(User) == 1
+
+    def test_linking_wants_a_fresh_sign_in_there_and_back(self, unlinked):
+        address = unlinked.post("/dashboard/settings/google/link").location
+        with unlinked.session_transaction() as session:
+            session["_fresh"] = False
+
+        assert come_back(unlinked, address).status_code == 400
+        assert unlinked.post("/dashboard/settings/google/link").location == "/sign-in?next=/sign-in/go-on"
+        assert identity().unlinked_at is not None
+
+    def test_what_signs_in_to_another_account_is_not_linked(self, app, client, google):
+        with_google(client)
+        other = app.test_client()
+        enter(other, bob())
+
+        answer = come_back(other, other.post("/dashboard/settings/google/link").location)
+
+        assert answer.status_code == 409
+        assert "This Google account is linked already" in answer.text
+
+    def test_one_of_another_address_can_be_linked(self, app, phone, google):
+        somebody, visitor = bob(), app.test_client()
+        enter(visitor, somebody)
+        come_back(visitor, visitor.post("/dashboard/settings/google/link").location)
+
+        with_google(phone)
+
+        assert somebody.email in phone.get("/dashboard/settings").text
 
     def test_unlinking_twice_is_quiet(self, client, google):
         with_google(client)
@@ -334,7 +385,7 @@ class TestUnlinking:
 
         other.post("/dashboard/settings/google/unlink")
 
-        assert count(GoogleIdentity) == 1
+        assert identity().unlinked_at is None
 
     def test_it_asks_for_a_fresh_sign_in(self, client, google):
         with_google(client)
@@ -344,7 +395,7 @@ class TestUnlinking:
         answer = client.post("/dashboard/settings/google/unlink")
 
         assert answer.location == "/sign-in?next=/sign-in/go-on"
-        assert count(GoogleIdentity) == 1
+        assert identity().unlinked_at is None
 
 
 @pytest.mark.breaks_invariants  # closed by nobody's wish
@@ -391,11 +442,26 @@ def test_a_letter_signs_in_whom_google_brought(client, phone, google):
     assert count(User) == 1
 
 
-def test_somebody_elses_session_in_this_browser_ends(app, client, google):
+@pytest.mark.parametrize("has_account", [True, False])
+def test_who_is_asked_whether_it_is_them_gets_into_no_other_account(client, google, has_account):
+    """Somebody with two Google accounts takes the wrong one."""
+    if has_account:
+        person(ANNA["email"])
     enter(client, person("earlier@customers.example"))
-    former = client.get_cookie("sts_session").value
-    with_google(client)
+    before = count(User)
 
-    thief = app.test_client()
-    thief.set_cookie("sts_session", former)
-    assert not is_in(thief)
+    answer = with_google(client, next="/dashboard/settings/email")
+
+    assert answer.status_code == 403
+    assert "You are signed in as earlier@customers.example" in answer.text
+    assert "earlier@customers.example" in client.get("/dashboard/settings").text
+    assert (count(User), count(GoogleIdentity)) == (before, 0)
+
+
+def test_who_shows_that_it_is_them_by_google_goes_on(client, google):
+    with_google(client)
+    with client.session_transaction() as session:
+        session["_fresh"] = False
+
+    assert with_google(client, next="/dashboard/settings/email").location == "/dashboard/settings/email"
+    assert client.get("/dashboard/settings/email").status_code == 200

@@ -214,3 +214,13 @@ def test_an_account_without_address_or_name_is_told_as_it_is(google, fake):
     person = shown(google)
 
     assert (person.email, person.name) == ("", "")
+
+
+def test_a_fault_of_ours_is_not_laid_at_googles_door(google, monkeypatch):
+    def broken(*_: object) -> None:
+        raise TypeError("of ours")
+
+    monkeypatch.setattr(google, "_told", broken)
+
+    with pytest.raises(TypeError, match="of ours"):
+        google.finish(Errand("", "state", "nonce", "verifier"), "code", back_to="http://127.0.0.1/back")

@@ -6,14 +6,18 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
+from bs4 import BeautifulSoup
 
+from jobs import ops as ops_job
 from sts_app.accounts import services
 from sts_app.accounts.models import HeldForm, LoginToken, UserSession
 from sts_app.audit.models import AuditLog
 from sts_app.core import clock as house_clock
 from sts_app.core.db import db as database
+from sts_app.provisioning.names import set_name
 from tests.accounts.coming_in import FIREFOX, SAFARI, is_in, letter_to, link_in, sign_in
-from tests.builders import bob, count, enter
+from tests.builders import NOON, bob, count, enter
+from tests.privacy import leaving
 
 SETTINGS = "/dashboard/settings"
 
@@ -75,7 +79,7 @@ class TestListed:
         assert "Browser " not in page
         assert "Sign out all other devices" not in page
 
-    @pytest.mark.parametrize(("days", "words"), [(0, "Today"), (1, "Yesterday"), (5, "5 days ago")])
+    @pytest.mark.parametrize(("days", "words"), [(0, "Within a day"), (1, "A day ago"), (5, "5 days ago")])
     def test_when_it_was_last_seen_is_told_by_the_day(self, client, phone, alice, clock, days, words):
         sign_in(phone, alice.email, agent=SAFARI, remember="y")
         clock.shift(timedelta(days=days))
@@ -84,6 +88,13 @@ class TestListed:
         row = client.get(SETTINGS).text.partition("Safari on iPhone")[2]
 
         assert f'data-label="Last seen">{words}<' in row
+
+    def test_two_minutes_across_midnight_are_no_day(self, client, alice, clock):
+        clock.move_to(NOON.replace(hour=23, minute=59))
+        enter(client, alice)
+        clock.shift(timedelta(minutes=2))
+
+        assert 'data-label="Last seen">Within a day<' in client.get(SETTINGS).text
 
     def test_being_seen_is_written_once_an_hour(self, client, alice, clock):
         sign_in(client, alice.email)
@@ -237,7 +248,8 @@ class TestFresh:
 
         answer = client.get(f"{SETTINGS}/email", environ_overrides={"REMOTE_ADDR": "203.0.113.7"})
 
-        assert answer.status_code == 303
+        assert answer.location == f"/sign-in?next={SETTINGS}/email"
+        assert "Confirm that it is you" in client.get(answer.location).text
 
 
 class TestHeld:
@@ -292,6 +304,54 @@ class TestHeld:
 
         assert client.get("/sign-in/go-on").location == "/dashboard"
 
+    def test_what_is_shown_of_it_has_the_words_of_the_form(self, client, alice):
+        set_name(alice, "Alice_trades", verified=True)
+        alice.texts_version = None
+        sign_in(client, alice.email)
+        stale(client)
+        client.post(
+            "/onboarding",
+            data={"name": "Ally", "tradingview_name": "Other", "terms": "y", "texts": "hidden", "next": "/"},
+        )
+        sign_in(client, alice.email)
+
+        page = BeautifulSoup(client.get("/sign-in/go-on").text, "html.parser")
+
+        shown = [(label.text.strip(), label.find_next("dd").text.strip()) for label in page.find_all("dt")]
+        assert shown == [
+            ("Your name", "Ally"),
+            ("TradingView name", "Other"),
+            ("I have read and accept the terms and the refund policy. All sales are final.", "Yes"),
+        ]
+
+    def test_what_the_page_shows_again_can_be_sent_and_is_kept_no_longer(self, client, alice, asked):
+        sign_in(client, alice.email)
+        form = BeautifulSoup(client.get("/sign-in/go-on").text, "html.parser").find("form", action=f"{SETTINGS}/email")
+        sent = {field["name"]: field["value"] for field in form.find_all("input")}
+
+        answer = client.post(form["action"], data=sent)
+
+        assert answer.location == SETTINGS
+        assert letter_to("new@customers.example", "email_change")
+        assert count(HeldForm) == 0
+        assert client.get("/sign-in/go-on").location == "/dashboard"
+
+    def test_a_deed_that_is_refused_leaves_it_there(self, client, alice, asked):
+        sign_in(client, alice.email)
+        leaving.asked(alice)
+
+        assert client.post(f"{SETTINGS}/email", data={"email": "new@customers.example"}).status_code == 409
+        assert "new@customers.example" in client.get("/sign-in/go-on").text
+
+    def test_it_is_deleted_within_a_minute_of_its_hour(self, asked, clock):
+        services.drop_held()
+        assert count(HeldForm) == 1
+        clock.shift(timedelta(hours=1))
+        database.session.commit()
+        ops_job._sweep()
+
+        assert count(HeldForm) == 0
+
     def test_it_is_forgotten_after_an_hour(self, client, alice, asked, clock):
         clock.shift(timedelta(hours=1))
         sign_in(client, alice.email)
@@ -337,15 +397,19 @@ class TestHeld:
 
 
 class TestTidy:
-    def test_what_is_over_for_a_day_is_deleted(self, client, alice, clock):
+    @pytest.mark.parametrize(
+        ("model", "lasts"), [(LoginToken, timedelta(minutes=30)), (UserSession, timedelta(days=1))]
+    )
+    def test_what_is_over_is_deleted_a_day_later_and_no_sooner(self, client, alice, clock, model, lasts):
         sign_in(client, alice.email)
-        stale(client)
-        client.post(f"{SETTINGS}/email", data={"email": "new@customers.example"})
-        clock.shift(timedelta(days=2, seconds=1))
 
+        clock.shift(lasts + timedelta(days=1))
         services.tidy()
+        assert count(model) == 1
 
-        assert [count(model) for model in (LoginToken, UserSession, HeldForm)] == [0, 0, 0]
+        clock.shift(timedelta(seconds=1))
+        services.tidy()
+        assert count(model) == 0
 
     def test_what_is_not_stays(self, client, alice, clock):
         sign_in(client, alice.email, remember="y")

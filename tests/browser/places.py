@@ -24,6 +24,11 @@ STATES = {
     "owner": ("/", "/pricing", "/refunds", "/strategies/nq-momentum-alpha", "/contact", "/admin/"),
     "returned": ("/dashboard", "/pricing"),
     "stuck": ("/dashboard", "/onboarding"),
+    "paused": ("/dashboard", "/dashboard/letters"),
+    "leaving": ("/dashboard",),
+    "refused": ("/dashboard",),
+    "waiting": ("/dashboard",),
+    "nameless": ("/dashboard",),
     "staff": ("/admin/access?q=nobody+of+this+name",),
 }
 # Who has most on a page, and so shows it for the others.
@@ -71,6 +76,9 @@ def _states(people: People) -> Iterator[tuple[str, str]]:
     for who, paths in STATES.items():
         yield from ((who, path) for path in paths)
     yield "buyer", people.payment_page
+    yield "buyer", f"/dashboard?success=true&session_id={people.payment_page.rpartition('/')[2]}"
+    yield "waiting", people.back_to_waiting
+    yield "owner", people.back_to_active
     yield "owner", way_out(people.owner)
     yield "stuck", way_out(people.stuck)
     yield "stranger", sign_in_link(people)

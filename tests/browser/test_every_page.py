@@ -14,7 +14,20 @@ from playwright.sync_api import Page
 from tests.browser.looks import against_axe, too_wide
 from tests.browser.places import REFUSALS, Place
 
-WHO = ("stranger", "newcomer", "buyer", "owner", "returned", "stuck", "staff")
+WHO = (
+    "stranger",
+    "newcomer",
+    "buyer",
+    "owner",
+    "returned",
+    "stuck",
+    "paused",
+    "leaving",
+    "refused",
+    "waiting",
+    "nameless",
+    "staff",
+)
 
 
 def test_everybody_looks(people):

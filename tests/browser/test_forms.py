@@ -100,3 +100,39 @@ def test_the_first_tab_offers_to_skip_to_the_content(open_browser):
     page.keyboard.press("Enter")
 
     expect(page.locator("main")).to_be_focused()
+
+
+@pytest.fixture
+def settings(open_browser, customer) -> Page:
+    guest = customer()
+    guest.open("/sign-in")
+    guest.sign_in()
+    page = open_browser(guest)
+    page.goto("/dashboard/settings")
+    return page
+
+
+def test_a_refusal_does_not_stand_under_the_success_before_it(settings, diary):
+    diary.expect(422)
+    field(settings, "name").fill("Vera Visitor")
+    settings.get_by_role("button", name="Save the name").click()
+    expect(settings.locator("#toasts")).to_contain_text("We call you Vera Visitor")
+
+    field(settings, "name").fill("")
+    settings.get_by_role("button", name="Save the name").click()
+
+    expect(field(settings, "name")).to_have_attribute("aria-invalid", "true")
+    expect(settings.locator("#toasts")).to_be_empty()
+
+
+def test_a_form_whose_token_is_not_good_any_more_keeps_what_was_typed(settings, diary):
+    diary.expect(400)
+    field(settings, "name").fill("Vera Visitor")
+    settings.evaluate("document.body.removeAttribute('hx-headers:inherited')")
+    settings.locator("#name_form [name=csrf_token]").evaluate("element => { element.value = 'of another'; }")
+
+    settings.get_by_role("button", name="Save the name").click()
+
+    expect(settings.locator("#trouble")).to_contain_text("This form was not taken")
+    expect(settings.locator("#trouble").get_by_role("link")).to_have_attribute("href", "/dashboard/settings")
+    expect(field(settings, "name")).to_have_value("Vera Visitor")

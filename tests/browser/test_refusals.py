@@ -84,7 +84,7 @@ def test_a_form_from_elsewhere(page, diary):
     diary.expect(400)
     post(page, "/sign-in", email="a@customers.example", csrf_token="another's")
 
-    expect(page.get_by_role("main")).to_contain_text("This form was open for too long")
+    expect(page.get_by_role("main")).to_contain_text("This form was not taken")
     is_sound(page)
 
 

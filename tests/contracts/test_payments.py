@@ -69,6 +69,51 @@ class TestCustomers:
 
         assert payment_world.payments.find_customer(ALICE) is None
 
+    def test_a_customer_has_the_new_address_and_is_the_same_one(self, payment_world: World) -> None:
+        customer_id = payment_world.payments.create_customer(ALICE, key="customer-7")
+
+        for _ in range(2):
+            payment_world.payments.update_customer(customer_id, "alice@elsewhere.example")
+
+        assert payment_world.payments.find_customer(ALICE) is None
+        assert payment_world.payments.find_customer(replace(ALICE, email="alice@elsewhere.example")) == customer_id
+        assert payment_world.count("customer") == 1
+
+    def test_a_new_address_is_told_once_however_often_one_asks(self, payment_world: World) -> None:
+        customer_id = payment_world.payments.create_customer(ALICE, key="customer-7")
+
+        for _ in range(2):
+            payment_world.payments.update_customer(customer_id, "alice@elsewhere.example")
+
+        told = [event.type for event in payment_world.rings() if event.customer_id == customer_id]
+        assert told == ["customer.created", "customer.updated"]
+
+    def test_an_address_may_change_back(self, payment_world: World) -> None:
+        customer_id = payment_world.payments.create_customer(ALICE, key="customer-7")
+        payment_world.payments.update_customer(customer_id, "alice@elsewhere.example")
+
+        payment_world.payments.update_customer(customer_id, ALICE.email)
+
+        assert payment_world.payments.find_customer(ALICE) == customer_id
+
+    def test_a_new_address_whose_answer_was_lost_stands(self, payment_world: World) -> None:
+        customer_id = payment_world.payments.create_customer(ALICE, key="customer-7")
+        payment_world.lose_answers()
+
+        with pytest.raises(TryLater):
+            payment_world.payments.update_customer(customer_id, "alice@elsewhere.example")
+
+        moved = replace(ALICE, email="alice@elsewhere.example")
+        assert payment_world.payments.find_customer(moved) == customer_id
+
+    def test_a_new_address_for_a_customer_who_is_gone_is_refused_by_that_name(self, payment_world: World) -> None:
+        gone = payment_world.payments.create_customer(ALICE, key="customer-7")
+        payment_world.delete_customer(gone)
+
+        for customer_id in (gone, "cus_unknown"):
+            with pytest.raises(NoSuchCustomer):
+                payment_world.payments.update_customer(customer_id, "alice@elsewhere.example")
+
     def test_a_page_for_a_customer_who_is_gone_is_refused_by_that_name(self, payment_world: World) -> None:
         gone = payment_world.payments.create_customer(ALICE, key="customer-7")
         payment_world.delete_customer(gone)

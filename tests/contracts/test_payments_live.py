@@ -54,6 +54,13 @@ class TestWhatIsSent:
         }
         assert [call.key for call in live_world.fake.calls] == ["customer-7"]
 
+    def test_a_new_address_is_all_that_is_sent_of_a_customer(self, live_world: LiveWorld) -> None:
+        customer_id = live_world.payments.create_customer(ALICE, key="customer-7")
+
+        live_world.payments.update_customer(customer_id, "alice@elsewhere.example")
+
+        assert sent(live_world, f"/v1/customers/{customer_id}") == {"email": "alice@elsewhere.example"}
+
     def test_a_checkout_is_opened_with_everything_the_store_needs(self, live_world: LiveWorld) -> None:
         customer_id = live_world.payments.create_customer(ALICE, key="customer-7")
         request = a_request(customer_id)
@@ -197,6 +204,7 @@ class TestBadDays:
         "ask",
         [
             lambda payments: payments.create_customer(ALICE, key="one"),
+            lambda payments: payments.update_customer("cus_1", "alice@elsewhere.example"),
             lambda payments: payments.open_checkout(a_request("cus_1"), key="one"),
             lambda payments: payments.open_portal("cus_1", return_url="https://sts.example/dashboard"),
             lambda payments: payments.look_up("cs_test_1"),

@@ -3,7 +3,7 @@ import gzip
 import pytest
 
 from sts_app.core import compression
-from sts_app.core.web import STATIC
+from sts_app.core.web import STATIC, static_url
 from tests.builders import alice, enter, lifetime
 
 GZIP = {"Accept-Encoding": "gzip, br"}
@@ -14,7 +14,7 @@ def sold(db):
     assert lifetime()
 
 
-@pytest.mark.parametrize("path", ["/", "/strategies", "/faq", "/terms", "/robots.txt", "/sitemap.xml", "/nothing/here"])
+@pytest.mark.parametrize("path", ["/", "/faq", "/terms", "/robots.txt", "/sitemap.xml"])
 def test_a_page_made_for_everybody_is_compressed(client, sold, path):
     plain, small = client.get(path), client.get(path, headers=GZIP)
     if len(plain.data) < compression.SMALLEST:
@@ -47,6 +47,22 @@ def test_a_page_with_a_link_or_a_code_on_it_is_not(client, sold, path):
     assert "Content-Encoding" not in client.get(path, headers=GZIP).headers
 
 
+@pytest.mark.parametrize("path", ["/strategies", "/pricing", "/contact", "/nothing/here"])
+def test_a_page_with_the_token_of_a_form_is_not(client, sold, path):
+    answer = client.get(path, headers=GZIP)
+
+    assert "csrf" in answer.text.lower()
+    assert "Content-Encoding" not in answer.headers
+
+
+@pytest.mark.parametrize(("kept", "small"), [("no-store", False), ("public", True)])
+def test_a_page_that_no_cache_may_keep_is_not(app, kept, small):
+    with app.test_request_context("/terms", headers=GZIP):
+        answer = app.response_class("x" * 2000, mimetype="text/html", headers={"Cache-Control": kept})
+
+        assert compression._may_be_compressed(answer) is small
+
+
 @pytest.mark.parametrize("path", ["/", "/pricing", "/dashboard"])
 def test_a_page_made_for_somebody_is_not(client, sold, path):
     enter(client, alice())
@@ -60,6 +76,13 @@ def test_a_static_text_is_compressed_and_the_same_in_the_end(client, path):
         assert small.headers["Content-Encoding"] == "gzip"
         assert gzip.decompress(small.data) == (STATIC / path).read_bytes()
         assert small.headers["Cache-Control"] == "max-age=31536000, public, immutable"
+
+
+@pytest.mark.parametrize("path", ["css/public.css", "img/mark.svg"])
+def test_another_version_than_was_asked_for_is_kept_by_nobody(client, path):
+    with client.get(static_url(path)) as right, client.get(f"/static/{path}?v=000000000000") as other:
+        assert right.headers["Cache-Control"] == "max-age=31536000, public, immutable"
+        assert other.headers["Cache-Control"] == "no-cache, public"
 
 
 @pytest.mark.parametrize("path", ["img/icon-512.png", "vendor/instrument-sans-5.3.0.woff2", "img/mark.svg"])

@@ -64,3 +64,9 @@ def test_it_needs_no_database(app, client):
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_is_a_file_of_the_source(part):
     assert (STATIC / "css" / f"{part}.css").is_file()
+
+
+@pytest.mark.parametrize("query", ["", "?v=", "?v=anything", "?v=a&v=b"])
+def test_another_version_than_was_asked_for_is_kept_by_nobody(client, query):
+    """While the store is renewed, an older process is asked for the newer sheet."""
+    assert client.get(f"/style.css{query}").headers["Cache-Control"] == "no-cache, public"

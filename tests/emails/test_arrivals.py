@@ -9,11 +9,12 @@ import sqlalchemy as sa
 
 from sts_app.core import clock, queue, tokens
 from sts_app.core.db import db as database
-from sts_app.emails import arrivals, letters, queries, services
+from sts_app.emails import arrivals, letters, privacy, queries, services
 from sts_app.emails.arrivals import Arrival
 from sts_app.emails.gateway import Happened, LetterEvent, Refused, TryLater
 from sts_app.emails.models import EmailMessage, MailAddress
 from sts_app.emails.rules import TRIAL_EVERY
+from tests.builders import stopped_clock
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 ALICE = "alice@customers.test"
@@ -40,9 +41,13 @@ class Watching:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.trouble: Exception | None = None
+        self.hiccup: Exception | None = None
 
     def send(self, letter, key):
         self.asked.append(f"send {key}")
+        if (hiccup := self.hiccup) is not None:
+            self.hiccup = None
+            raise hiccup
         return f"re_{key}"
 
     def lift(self, address):
@@ -173,6 +178,27 @@ class TestWhoIsWrittenTo:
 
         assert [states()[key] for key in ("one", "two", "three")] == ["sent", "withheld", "sent"]
 
+    @pytest.mark.parametrize("hiccup", [TryLater("429"), TryLater("no answer", answered=False)])
+    def test_a_hiccup_of_the_provider_does_not_end_the_one_that_goes(self, bounced, post, provider, time, hiccup):
+        provider.hiccup = hiccup
+        post(key="sign-in", need="asked", secret=True)
+        work()
+        assert states()["sign-in"] == "queued"
+
+        time.shift(timedelta(minutes=1))
+        work()
+
+        assert states()["sign-in"] == "sent"
+
+    def test_a_worker_that_dies_with_it_does_not_end_it_either(self, bounced, post, provider, time):
+        post(key="sign-in", need="asked", secret=True)
+        assert services.claim_next(now=clock.now()) is not None
+
+        time.shift(timedelta(minutes=10))
+        work()
+
+        assert states()["sign-in"] == "sent"
+
     def test_the_hour_is_spared_when_it_was_delivered(self, bounced, post, provider):
         post(key="one", need="asked")
         work()
@@ -275,13 +301,22 @@ class TestConfirm:
 
         assert queries.standing_of(ALICE).is_fine
 
-    def test_a_changed_link_and_one_of_yesterday_are_over(self, bounced, time):
+    def test_a_changed_link_and_one_for_another_purpose_are_over(self, bounced):
         token = services.confirmation_of("proof")
 
         with pytest.raises(services.ConfirmationOver):
             services.confirm(token + "x")
         with pytest.raises(services.ConfirmationOver):
             services.confirm(tokens.sign("sign-in-link", "proof"))
+
+    def test_one_of_the_day_before_yesterday_is_over(self, db):
+        with stopped_clock() as traveller:
+            token = services.confirmation_of("proof")
+            assert services.peek_confirmation(token) == "proof"
+            traveller.shift(timedelta(days=2))
+
+            with pytest.raises(services.ConfirmationOver):
+                services.confirm(token)
 
     def test_a_link_of_before_the_last_bounce_says_so(self, bounced, post, provider, time):
         letters.confirm_address(ALICE, user_id=7, on=clock.now())
@@ -342,8 +377,8 @@ class TestForgetting:
         post(key="last letter", user_id=7, need="asked")
         post(key="of another", to="bob@customers.test")
 
-        assert services.forget(7, address=ALICE.upper()) == 2
-        assert services.forget(7, address=ALICE) == 0
+        assert privacy.forget(7, address=ALICE.upper()) == 2
+        assert privacy.forget(7, address=ALICE) == 0
 
         kept = {row.key: row for row in database.session.scalars(sa.select(EmailMessage))}
         for key in ("first", "waits"):
@@ -355,6 +390,22 @@ class TestForgetting:
         assert database.session.scalar(sa.text("SELECT string_agg(words, '') FROM mail_event")) == ""
         assert queries.count_lost_unseen(clock.now()) == 1, "that it came back is no secret"
 
+    def test_what_is_told_later_does_not_write_them_back(self, db, post, provider):
+        post(key="first", user_id=7)
+        work()
+        privacy.forget(7, address=ALICE)
+        arrivals.look_at(None, by="cli", now=clock.now())
+        told("first", Happened.BOUNCED_SOFTLY)
+        arrivals.look_at(None, by="cli", now=clock.now())
+
+        told("first", Happened.BOUNCED, words=f"550 {ALICE} unknown")
+
+        letter = database.session.scalars(sa.select(EmailMessage)).one()
+        assert (letter.trouble, letter.trouble_words) == ("bounced", "")
+        assert letter.seen_at is not None
+        assert database.session.scalar(sa.text("SELECT string_agg(words, '') FROM mail_event")) == ""
+        assert database.session.scalar(sa.select(sa.func.count()).select_from(MailAddress)) == 0
+
 
 class TestWhatACustomerReads:
     def test_the_letters_that_did_not_reach_them_and_no_others(self, bounced, post, provider):
@@ -365,8 +416,10 @@ class TestWhatACustomerReads:
         work()
 
         waiting, lost = queries.not_arrived(7, clock.now())
+        too_old, _ = queries.not_arrived(7, clock.now() + timedelta(days=31))
 
-        assert (waiting.subject, waiting.is_waiting) == ("It waits", True)
+        assert (waiting.subject, waiting.is_waiting, waiting.is_over) == ("It waits", True, False)
+        assert (too_old.subject, too_old.is_waiting, too_old.is_over) == ("It waits", False, True)
         assert (lost.words, lost.said) == (
             "It came back: the other side takes no letters for this address.",
             "550 no such user",

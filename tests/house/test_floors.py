@@ -29,6 +29,7 @@ OPEN_TO_SOME = {
     ("sts_app.pages.dashboard", "sts_app.provisioning.rules"): "the words of a customer's access; pure, like models",
     ("sts_app.pages.dashboard", "sts_app.provisioning.names"): "services of provisioning under a word of their own",
     ("sts_app.ops.services", "sts_app.provisioning.control"): "the sweep asks what a worker that it wakes could do",
+    ("sts_app.ops.services", "sts_app.billing.addresses"): "the sweep sees whose address is not Stripe's",
     ("sts_app.ops.services", "sts_app.billing.settling"): "the sweep reckons what older code left behind",
     ("sts_app.ops.doctor", "sts_app.provisioning.control"): "what keeps access from being given now; reads alone",
     ("sts_app.pages.views", "sts_app.provisioning.control"): "a price asks whether sales are open",

@@ -121,7 +121,7 @@ def test_a_post_without_a_token_is_refused_everywhere_but_at_the_listed_addresse
         answer = client.post(address, csrf=False)
 
         assert answer.status_code == 400, address
-        is_form_trouble = "This form was open for too long" in answer.text
+        is_form_trouble = "This form was not taken" in answer.text
         assert is_form_trouble == (address not in WITHOUT_CSRF), address
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+import structlog
 from click.testing import CliRunner, Result
 from flask import current_app
 from flask.cli import with_appcontext
@@ -117,6 +118,21 @@ class TestRunningStore:
         assert result.exit_code == 0
         assert result.stdout.strip().partition("://")[2] == running.env["DATABASE_URL"].partition("://")[2]
         assert result.stderr == f"Using the local store that runs on port {running.port}.\n"
+
+    @pytest.mark.parametrize(("options", "is_told"), [((), False), (("-v",), True)])
+    def test_the_log_is_no_part_of_an_answer_unless_it_is_asked_for(self, running, monkeypatch, options, is_told):
+        @cli.main.command("busy")
+        @with_appcontext
+        def busy() -> None:
+            structlog.get_logger().info("house.busy")
+
+        try:
+            result = sts(*options, "busy")
+        finally:
+            del cli.main.commands["busy"]
+
+        assert result.exit_code == 0
+        assert ("house.busy" in result.stderr) is is_told
 
     def test_only_settings_are_written_down(self, running):
         found = folder.settings_of_running(folder.HOME)

@@ -141,8 +141,9 @@ class TestTheRows:
             visitor
         ).find("a", string="NQ Power Hour").find_parent("tr")
 
-        assert "TradingView shows this strategy on your account. Read back 21 Nov 2026, 12:00 UTC." in text_of(
-            row.find_parent("tr") or row
+        assert (
+            "TradingView shows this strategy on your account. Read back from TradingView 21 Nov 2026, 12:00 UTC."
+            in text_of(row.find_parent("tr") or row)
         )
 
     def test_each_has_its_history_to_unfold(self, visitor):
@@ -168,7 +169,9 @@ class TestTheRows:
         visitor.post("/dashboard/recheck")
         work("provisioning")
 
-        news = "21 Nov 2026, 12:01 UTC TradingView showed it on Anna, 2 times in a row."
+        news = (
+            "First 21 Nov 2026, 12:00 UTC, last 21 Nov 2026, 12:01 UTC TradingView showed it on Anna, 2 times in a row."
+        )
         assert ids_and_news() == (details, summary, news)
 
     def test_a_history_has_no_numbers_because_it_begins_with_its_end(self, visitor):

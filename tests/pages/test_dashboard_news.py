@@ -180,7 +180,7 @@ class TestMoney:
 
         told = news(visitor)
         assert "Your payment of $99.00 for STS Strategies - Lifetime Access arrived." in told
-        assert "A refund of $20.00 was begun. How far it is stands there." in told
+        assert "A refund of $20.00 was begun. How far it is stands beside the purchase." in told
 
     def test_a_page_that_ran_out(self, visitor, anna, till, clock):
         purchase = open_page(anna, lifetime())

@@ -5,16 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+import sqlalchemy as sa
 from bs4 import BeautifulSoup
 
+from sts_app.core.db import db as database
 from sts_app.pages.dashboard_names import names_standing
-from sts_app.provisioning import names
+from sts_app.provisioning import names, worklist
 from sts_app.provisioning import services as provisioning
+from sts_app.provisioning.models import ManualTask
 from sts_app.provisioning.simulated import Fault, behave, misbehave
 from sts_app.support.rules import Category
 from sts_app.support.services import Opening, open_ticket
 from tests.builders import (
     alice,
+    by_hand,
     cashier,
     enter,
     entitled,
@@ -100,6 +104,22 @@ class TestHowFarAPurchaseIs:
         assert self.steps(page)[1] == "All your access is active."
         assert page.find("a", string="Put a strategy on your chart")["href"] == "/dashboard/how-to"
 
+    def test_what_a_person_gave_is_not_said_to_be_what_tradingview_shows(self, visitor, purchase, monkeypatch):
+        by_hand(monkeypatch)
+        self.till.pay(purchase.session_id)
+        work()
+        waiting = text_of(self.coming_back(visitor, purchase).main)
+        assert "A person of ours gives them to Anna at TradingView." in waiting
+        assert "two minutes" not in waiting
+
+        for task in database.session.scalars(sa.select(ManualTask)).all():
+            in_a_transaction(lambda task=task: worklist.done(task.id, "sam@staff.example"))
+        page = self.coming_back(visitor, purchase)
+
+        assert self.steps(page)[1] == "All your access is active."
+        assert "a person of ours has confirmed it" in text_of(page.main)
+        assert "TradingView was asked" not in text_of(page.main)
+
     def test_what_takes_longer_than_usual_says_so_and_what_happens_then(self, visitor, anna, purchase, vendor, clock):
         misbehave(vendor, Fault.FAIL)
         self.till.pay(purchase.session_id)
@@ -182,9 +202,9 @@ class TestWhatNeedsItsReader:
         till.decline(open_page(anna, lifetime()).session_id)
         work()
 
-        told = text_of(soup(visitor).find(id="access"))
-        assert "Your bank declined the payment, so nothing was charged." in told
-        assert soup(visitor).find(id="access").find("a", string="Go on paying")["href"] == "/checkout?plan=lifetime"
+        told = text_of(soup(visitor).find(id="standing"))
+        assert "Your bank declined the payment Nothing was charged" in told
+        assert soup(visitor).find(id="standing").find("a", string="Try again")["href"] == "/checkout?plan=lifetime"
 
     def test_a_name_that_tradingview_does_not_know_is_not_said_to_be_known(self, visitor, anna, vendor):
         misbehave(vendor, Fault.UNKNOWN)

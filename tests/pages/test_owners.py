@@ -155,6 +155,27 @@ class TestAfterPaying:
         assert "Thank you. Your payment of $99.00 has arrived." in page
         assert "waiting for the payment" not in page
 
+    def test_a_declined_card_is_said_first_with_what_to_do(self, browser, purchase, till, clock):
+        till.decline(purchase.session_id)
+        look_up(clock)
+
+        page = BeautifulSoup(browser.get("/dashboard").text, "html.parser")
+        notice = page.find(class_="notice--warning")
+
+        assert "Your bank declined the payment" in notice.text
+        assert notice.find("a", href="/checkout?plan=lifetime").text.strip() == "Try again"
+        assert [badge.text.strip() for badge in page.select("td.table__beside .badge")] == ["Declined"]
+        assert "Your bank declined the payment" in words(browser, "/pricing", canceled="true")
+
+    def test_who_has_paid_does_not_wait_for_a_page_of_an_unknown_name(self, browser, purchase, till):
+        till.pay(purchase.session_id)
+        settling.apply_facts(purchase.id, till.look_up(purchase.session_id))
+        database.session.commit()
+
+        page = words(browser, "/dashboard", success="true", session_id="cs_test_made_up")
+
+        assert "waiting for the payment" not in page
+
     @pytest.mark.parametrize("named", ["cs_test_made_up", "nonsense", ""])
     def test_who_never_had_a_page_waits_for_nothing(self, browser, plan, named):
         page = words(browser, "/dashboard", success="true", session_id=named)

@@ -335,3 +335,18 @@ class TestWithdrawing:
         answer = soup("/faq").find(id="refunds")
 
         assert "Withdraw from contract here" in answer.text
+
+
+class TestByHand:
+    """A store without a way to TradingView promises nothing that only TradingView could show."""
+
+    @pytest.mark.parametrize("path", ["/", "/pricing", "/faq", "/strategies/nq-power-hour"])
+    def test_no_page_says_that_tradingview_is_asked(self, visitor, soup, monkeypatch, path):
+        def said() -> list[str]:
+            page = visitor.get(path).text.lower()
+            return [claim for claim in ("read back", "reading it back", "checked", "minute or two") if claim in page]
+
+        assert said() != []
+        builders.by_hand(monkeypatch)
+
+        assert said() == []

@@ -114,7 +114,17 @@ class TestTheLetters:
 
         page = page_of(other)
         assert page.select("details.letter") == []
-        assert "Nothing is missing" in text_of(page)
+        assert "No letter that you need is missing" in text_of(page)
+
+    def test_beside_letters_that_come_back_nothing_is_said_to_be_complete(self, client, customer):
+        database.session.execute(sa.update(EmailMessage).values(need="spare"))
+        database.session.commit()
+
+        page = page_of(client)
+
+        assert "come back" in text_of(page)
+        assert "missing" not in text_of(page)
+        assert page.find("a", href="/dashboard/settings/email")
 
     def test_are_for_people_who_are_signed_in(self, app, customer):
         assert app.test_client().get("/dashboard/letters").location.startswith("/sign-in")

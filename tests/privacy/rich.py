@@ -12,7 +12,7 @@ from sts_app.accounts import services as accounts
 from sts_app.accounts.models import EmailChange, GoogleIdentity, HeldForm, User, UserSession, Visit
 from sts_app.billing import queries as billing
 from sts_app.billing import refunds, withdrawals
-from sts_app.billing.models import Dispute, Purchase
+from sts_app.billing.models import AddressUpdate, Dispute, Purchase
 from sts_app.billing.simulated import SimulatedPayments
 from sts_app.catalog.models import Plan
 from sts_app.core import clock as time_source
@@ -60,6 +60,7 @@ def everything_happened_to(alice: User, *, plan: Plan, monthly: Plan, till: Simu
     work()
     clock.shift(timedelta(minutes=10))
     work()
+    _is_not_heard_at_stripe(alice)
     database.session.commit()
 
 
@@ -130,6 +131,14 @@ def _pays(alice: User, plan: Plan, till: SimulatedPayments) -> Purchase:
     till.pay(purchase.session_id or "")
     work()
     return purchase
+
+
+def _is_not_heard_at_stripe(alice: User) -> None:
+    """Her new address is on its way there, and Stripe does not take it for now."""
+    tomorrow = time_source.now() + timedelta(days=1)
+    database.session.add(
+        AddressUpdate(user_id=alice.id, next_attempt_at=tomorrow, tries=1, last_reason="not for Alice")
+    )
 
 
 def _has_access(alice: User, staff: User) -> None:

@@ -19,7 +19,7 @@ from sts_app.core.errors import AlreadyDone
 from sts_app.core.store import store_for
 from sts_app.emails.models import LetterState
 from sts_app.emails.simulated import delivered
-from sts_app.privacy import services
+from sts_app.privacy import engine, services
 from sts_app.privacy.rules import ErasureState, Wait
 from sts_app.provisioning import names, worklist
 from sts_app.provisioning import services as provisioning
@@ -44,6 +44,7 @@ from tests.builders import (
 )
 from tests.privacy.leaving import A_DAY, asked, begun, ended, go_on, traces_of
 from tests.privacy.rich import ADDRESS, everything_happened_to
+from tests.support.conftest import wrote
 
 pytestmark = pytest.mark.usefixtures("clock")
 WORDS = "erase my account"
@@ -174,6 +175,15 @@ class TestTheEnd:
         assert (erasure.state, erasure.waits) == (ErasureState.DONE, [])
         assert traces_of("alice", ADDRESS, "archer", "google-of") == {}
 
+    def test_what_was_written_from_an_address_of_before_goes_as_well(self, alice, bought, clock):
+        wrote(alice.email, name="Alice Archer")
+        work()
+        alice.email = "archer@customers.example"
+
+        ended(alice, clock)
+
+        assert traces_of("alice@customers.example", "archer") == {}
+
     def test_payments_stay_without_the_person(self, alice, bought, clock, till):
         ended(alice, clock)
 
@@ -203,6 +213,29 @@ class TestTheEnd:
         assert erasure.ref in sent.text
         [kept] = letters("erasure_done")
         assert (kept.state, kept.to_address, kept.subject, kept.text, kept.html) == (LetterState.SENT, "", "", "", "")
+
+    @pytest.mark.parametrize(
+        ("state", "words"),
+        [
+            (LetterState.SENT, "Last letter sent and its text"),
+            (LetterState.FAILED, "Last letter refused"),
+            (LetterState.UNSURE, "Last letter perhaps sent"),
+            (LetterState.WITHHELD, "Last letter not sent"),
+        ],
+    )
+    def test_the_certificate_says_what_became_of_the_last_letter(self, alice, clock, db, client, state, words):
+        erasure = asked(alice)
+        work("emails")
+        clock.shift(A_DAY)
+        go_on()
+        [last] = letters("erasure_done")
+        with database.session.no_autoflush:
+            last.state, last.next_attempt_at, last.text, last.html = state, None, "", ""
+            last.sent_at = erasure.replaced_at if state == LetterState.SENT else None
+        go_on()
+
+        assert erasure.state == ErasureState.DONE
+        assert words in client.get(f"/erasure/{erasure.ref}").text
 
     def test_no_further_letter_is_written_to_nobody(self, alice, bought, clock, till):
         ended(alice, clock)
@@ -366,3 +399,19 @@ class TestWaiting:
 
         assert erasure.state == ErasureState.DONE
         assert at_stripe(till) == [("alice@customers.example", True)]
+
+
+def test_one_that_fails_in_whatever_way_keeps_nobody_else(alice, clock, db, monkeypatch):
+    first, second = asked(alice), asked(bob())
+    clock.shift(A_DAY)
+    step = engine.advance
+
+    def broken(erasure_id: int) -> bool:
+        if erasure_id == first.id:
+            raise RuntimeError("of no known kind")
+        return step(erasure_id)
+
+    monkeypatch.setattr(engine, "advance", broken)
+    go_on()
+
+    assert (first.begun_at, second.begun_at is not None) == (None, True)

@@ -32,6 +32,7 @@ IN_IT = {
     "reconciliation_finding": "comparisons_with_tradingview",
     "allowed_holder": "friend_of_the_house",
     "stripe_customer": "at_stripe",
+    "address_update": "at_stripe.new_address_on_its_way_since",
     "purchase": "purchases",
     "consent": "purchases.agreed_to",
     "refund": "purchases.refunds",

@@ -102,10 +102,14 @@ class TestCommands:
         assert sts("privacy", "list").output == "Nobody waits to be erased.\n"
 
     def test_list_of_the_overdue(self, sts, waiting, clock):
-        assert "Nobody" in sts("privacy", "list", "--overdue").output
+        assert sts("privacy", "list", "--overdue").output == "No erasure takes too long.\n"
         clock.shift(3 * DAY)
 
         assert "OVERDUE" in sts("privacy", "list", "--overdue").output
+        assert sts("privacy", "list", "--overdue", "--before", str(waiting.id)).output.startswith(
+            "There is none before"
+        )
+        assert sts("privacy", "list", "--overdue", "--all").exit_code == 2
 
     def test_list_for_machines(self, sts, waiting):
         [row] = json.loads(sts("privacy", "list", "--json").output)
@@ -118,7 +122,15 @@ class TestCommands:
 
         assert "22 Nov 2026, 12:00 UTC  Personal data replaced" in told
         assert f"/erasure/{erasure.ref}" in told
-        assert sts("privacy", "show", str(erasure.id), "--json").exit_code == 0
+
+    def test_show_for_machines(self, sts, alice, clock):
+        erasure = ended(alice, clock)
+
+        told = json.loads(sts("privacy", "show", str(erasure.id), "--json").output)
+
+        assert (told["number"], told["state"], told["reference"]) == (erasure.id, "done", erasure.ref)
+        assert [step["what"].partition(":")[0] for step in told["steps"]][:2] == ["Asked for", "Account closed"]
+        assert all(step["at"] for step in told["steps"])
 
     def test_show_of_what_is_not_there(self, sts):
         result = sts("privacy", "show", "era_of_nobody")
@@ -159,6 +171,15 @@ class TestCommands:
         assert result.exit_code == 0, result.output
         assert json.loads(target.read_text())["account"]["email"] == alice.email
         assert target.stat().st_mode & 0o077 == 0
+
+    def test_export_leaves_a_file_that_stands_there_alone(self, sts, alice, tmp_path):
+        target = tmp_path / "alice.json"
+        target.write_text("open to all")
+        result = sts("privacy", "export", alice.email, "--to", str(target))
+
+        assert result.exit_code == 2
+        assert "File exists" in result.output
+        assert target.read_text() == "open to all"
 
 
 def test_the_sweep_wakes_for_what_is_due(alice, clock, monkeypatch):

@@ -50,6 +50,7 @@ class TestThePage:
         text = visitor.get("/dashboard/privacy").text
 
         assert "Confirm that it is you" in text
+        assert "You have not shown lately that it is you." in text
         assert 'action="/dashboard/privacy/erase"' not in text
         assert visitor.post("/dashboard/privacy/erase", data={"phrase": PHRASE}).location.startswith("/sign-in")
         assert database.session.query(Erasure).count() == 0
@@ -115,7 +116,7 @@ class TestForPrograms:
         answer = visitor.delete("/user/data", json={"confirm": PHRASE}, csrf=False)
 
         assert answer.status_code == 400
-        assert "This form was open for too long" in answer.json["error"]["message"]
+        assert "This form was not taken" in answer.json["error"]["message"]
         assert database.session.query(Erasure).count() == 0
 
     def test_delete_is_for_who_is_signed_in_freshly(self, client, alice):

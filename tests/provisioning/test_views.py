@@ -103,6 +103,24 @@ class TestTyping:
         assert SENTENCES[NameOutcome.UNKNOWN] in told
         assert "Did you mean unknownO , unkn0wn0 or unkn0wnO ?" in told
 
+    def test_what_may_have_been_meant_is_put_into_the_field_without_a_script_too(self, newcomer):
+        link = BeautifulSoup(type_in(newcomer, "unknown0").text, "html.parser").find("a", attrs={"data-variant": True})
+
+        page = BeautifulSoup(newcomer.get(link["href"]).text, "html.parser")
+
+        assert page.find("input", {"name": "tradingview_name"})["value"] == "unknownO" == link["data-variant"]
+
+    def test_ones_own_name_is_not_warned_of(self, client, vendor):
+        user = named(mallory(), "Ivan")
+        enter(client, user)
+
+        assert "The first character" not in words(type_in(client, "ivan").text)
+
+    def test_a_known_name_is_not_promised_to_be_free_here(self, newcomer, alice):
+        assert "Whether another account here has it is looked up when you send it." in words(
+            type_in(newcomer, "anna2").text
+        )
+
     def test_characters_easily_mistaken_are_told_beside_a_valid_one(self, newcomer):
         assert "The first character is a capital i, not a small L or the digit one." in words(
             type_in(newcomer, "ivan").text

@@ -381,6 +381,18 @@ class TestHistory:
             "Your payment arrived: it was to be given to Anna.",
         ]
 
+    def test_the_first_of_several_in_a_row_is_not_lost(self, bought, vendor, clock):
+        first = time_source.now()
+        misbehave(vendor, Fault.FAIL, times=100)
+        for _ in range(3):
+            work("provisioning")
+            last = time_source.now()
+            clock.shift(timedelta(hours=1))
+        behave(vendor)
+
+        [line, *_] = seen(bought)[0].history
+        assert (line.since, line.at, line.times) == (first, last, 3)
+
     def test_counts_what_happened_several_times_in_a_row(self, bought, vendor, clock):
         misbehave(vendor, Fault.FAIL, times=100)
         for _ in range(3):

@@ -174,6 +174,8 @@ class TestDoneWhereNothingCanBeRead:
         assert (states(), evidence(), shown(at_work)) == ({"verified"}, {"confirmed by staff"}, {"Active"})
         assert open_tasks() == []
         assert kinds() == ["admin_manual_task", "access_granted"]
+        assert "a person of ours has confirmed it" in letters("access_granted")[0].text
+        assert "read it back from TradingView" not in letters("access_granted")[0].text
 
     def test_a_refund_becomes_a_removal_and_ends_as_revoked(self, at_work):
         for task in open_tasks():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner, Result
 from flask.testing import FlaskClient
 from PIL import Image
@@ -14,10 +15,10 @@ from PIL import Image
 from sts_app import cli
 from sts_app.accounts.models import User
 from sts_app.core.db import db as database
-from sts_app.support import services
-from sts_app.support.models import SupportTicket
+from sts_app.support import desk, drafts, services
+from sts_app.support.models import SupportTicket, TicketAttachment, TicketMessage
 from sts_app.support.pictures import Picture, from_file
-from sts_app.support.rules import Category
+from sts_app.support.rules import Category, TicketStatus
 from sts_app.support.services import Opening
 from tests.builders import alice, enter, in_a_transaction
 
@@ -53,6 +54,21 @@ def replied(ticket: SupportTicket, text: str = "Here is more.", **changes: Any) 
     """A customer's reply."""
     given = {"actor": f"user:{ticket.user_id}", "owner": f"user:{ticket.user_id}", "nonce": text} | changes
     return in_a_transaction(lambda: services.reply(ticket.id, text, **given))
+
+
+def pictures() -> list[TicketAttachment]:
+    """Every picture there is, in a message or on a form."""
+    return list(database.session.scalars(sa.select(TicketAttachment).order_by(TicketAttachment.id)))
+
+
+def hang(owner: str, nonce: str, *sizes: tuple[int, int], still: Any = ()) -> Any:
+    """Hang pictures of these sizes on a form."""
+    return in_a_transaction(lambda: drafts.keep(owner, nonce, [picture(size) for size in sizes], still=still))
+
+
+def answered(ticket: SupportTicket, then: TicketStatus | None = None) -> TicketMessage:
+    """An answer of staff."""
+    return in_a_transaction(lambda: desk.reply(ticket.id, "We have looked.", actor="user:9", then=then))
 
 
 @pytest.fixture

@@ -221,9 +221,19 @@ class TestSuspected:
 
         assert kinds() == ["contact_received", "admin_new_ticket"]
         assert (ticket.status, ticket.answer_due_at) == (TicketStatus.OPEN, NOON + timedelta(days=6))
+        assert ticket.first_due_at == ticket.answer_due_at
         assert lines("accepted")[0].subject == f"ticket:{ticket.id}"
         with pytest.raises(AlreadyDone):
             did(desk.accept, ticket.id)
+
+    def test_another_priority_is_promised_from_the_acceptance_too(self, buyer, clock):
+        ticket = wrote(suspected=True)
+        clock.shift(timedelta(days=3))
+        did(desk.accept, ticket.id)
+
+        did(desk.set_priority, ticket.id, Priority.URGENT)
+
+        assert ticket.first_due_at == ticket.answer_due_at == NOON + timedelta(days=3, hours=2)
 
 
 class TestDesk:

@@ -67,6 +67,16 @@ def test_an_address_gets_no_more_than_five_letters_an_hour_wherever_they_are_ask
     assert answers == [503] * 5 + [429]
 
 
+def test_an_address_that_can_be_written_in_several_ways_is_one(house):
+    visitor = house.test_client()
+    answers = []
+    for number, typed in enumerate(["a@shop.example", "a@\uff53hop.example", "a@shop\u3002example"] * 2):
+        visitor.environ_base["REMOTE_ADDR"] = f"198.51.100.{number}"
+        answers.append(message(visitor, email=typed).status_code)
+
+    assert answers == [503] * 5 + [429]
+
+
 def test_who_tries_links_is_slowed_down(house):
     visitor = house.test_client()
 

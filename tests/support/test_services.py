@@ -11,11 +11,11 @@ from sts_app.audit.models import AuditLog
 from sts_app.core.db import db as database
 from sts_app.core.errors import FixInput, NotThere
 from sts_app.support import desk, drafts, queries, services
-from sts_app.support.models import SupportTicket, TicketAttachment, TicketMessage
-from sts_app.support.rules import Category, Priority, TicketStatus
+from sts_app.support.models import SupportTicket, TicketMessage
+from sts_app.support.rules import Priority, TicketStatus
 from sts_app.support.services import TicketClosed
 from tests.builders import NOON, bob, count, in_a_transaction, kinds, letters, lifetime, opened, stopped_clock
-from tests.support.conftest import QUESTION, asked, picture, replied, wrote
+from tests.support.conftest import QUESTION, answered, asked, hang, pictures, replied, wrote
 
 
 @pytest.fixture
@@ -24,20 +24,8 @@ def clock():
         yield traveller
 
 
-def pictures() -> list[TicketAttachment]:
-    return list(database.session.scalars(sa.select(TicketAttachment).order_by(TicketAttachment.id)))
-
-
-def hang(owner: str, nonce: str, *sizes: tuple[int, int], still=()):
-    return in_a_transaction(lambda: drafts.keep(owner, nonce, [picture(size) for size in sizes], still=still))
-
-
 def closed(ticket: SupportTicket) -> SupportTicket:
     return in_a_transaction(lambda: desk.set_status(ticket.id, TicketStatus.CLOSED, actor="user:9"))
-
-
-def answered(ticket: SupportTicket, then: TicketStatus | None = None) -> TicketMessage:
-    return in_a_transaction(lambda: desk.reply(ticket.id, "We have looked.", actor="user:9", then=then))
 
 
 class TestOpening:
@@ -295,87 +283,6 @@ class TestLists:
         assert [line.message.text for line in latest.lines] == ["Reply 3", "Reply 4", "Reply 5"]
         assert [line.message.text for line in before.lines] == [QUESTION, "Reply 0", "Reply 1", "Reply 2"]
         assert before.earlier is None
-
-
-class TestForgetting:
-    def test_nothing_of_a_person_is_left_but_that_there_were_tickets(self, buyer, clock):
-        hang(f"user:{buyer.id}", "form", (8, 8))
-        purchase = opened(buyer, lifetime())
-        ticket = asked(buyer, nonce="form", about=f"purchase:{purchase.ref}", subject="I am Alice of Elm Street")
-        answered(ticket)
-        in_a_transaction(lambda: desk.note(ticket.id, "Alice called.", actor="user:9"))
-        outside = wrote("ALICE@customers.example", name="Alice")
-        hang(f"user:{buyer.id}", "unsent", (8, 8))
-
-        assert in_a_transaction(lambda: services.forget(buyer.id)) == 2
-
-        for each in (ticket, outside):
-            assert (each.user_id, each.email, each.purchase_id, each.subject, each.name) == (None, None, None, "", "")
-            assert (each.status, each.forgotten_at) == (TicketStatus.CLOSED, NOON)
-        assert (ticket.category, ticket.created_at) == (Category.ACCESS, NOON)
-        messages = database.session.scalars(sa.select(TicketMessage).order_by(TicketMessage.id)).all()
-        assert {message.text for message in messages} == {""}
-        assert f"user:{buyer.id}" not in {message.actor for message in messages}
-        assert pictures() == []
-        assert queries.tickets_of(buyer, limit=10) == []
-
-    def test_what_was_suspected_in_their_name_is_erased_too(self, buyer):
-        ticket = wrote("alice@customers.example", suspected=True)
-
-        in_a_transaction(lambda: services.forget(buyer.id))
-
-        assert ticket.email is None
-
-    def test_it_is_safe_to_call_twice_and_leaves_others_alone(self, buyer):
-        asked(buyer)
-        other = asked(bob())
-        in_a_transaction(lambda: services.forget(buyer.id))
-
-        assert in_a_transaction(lambda: services.forget(buyer.id)) == 0
-        assert other.subject == "Nothing is listed"
-        assert services.forget(987654321) == 0
-
-    def test_it_leaves_its_line(self, buyer):
-        asked(buyer)
-
-        in_a_transaction(lambda: services.forget(buyer.id, actor="user:9"))
-
-        line = database.session.scalars(sa.select(AuditLog).where(AuditLog.action == "support.forgotten")).one()
-        assert (line.actor, line.subject, line.details) == ("user:9", f"user:{buyer.id}", {"tickets": 1})
-
-    def test_the_letters_to_staff_keep_nothing_once_they_are_sent(self, buyer):
-        asked(buyer, subject="I am Alice of Elm Street")
-
-        (letter,) = letters("admin_new_ticket")
-
-        assert letter.secret
-        assert "Elm Street" not in letter.subject + letter.text + letter.html
-
-
-class TestExport:
-    def test_a_person_takes_their_tickets_with_messages_and_pictures(self, buyer, clock):
-        hang(f"user:{buyer.id}", "form", (8, 8))
-        ticket = asked(buyer, nonce="form")
-        answered(ticket)
-        in_a_transaction(lambda: desk.note(ticket.id, "They seem upset.", actor="user:9"))
-        wrote("alice@customers.example", name="Alice")
-        asked(bob())
-
-        first, second = queries.rows_of_person(buyer.id)["tickets"]
-
-        assert (first["reference"], first["opened_at"]) == (ticket.ref, NOON.isoformat())
-        assert [(line["from"], line["text"]) for line in first["messages"]] == [
-            ("you", QUESTION),
-            ("support", "We have looked."),
-        ]
-        (shown,) = first["messages"][0]["pictures"]
-        assert (shown["type"], shown["width"]) == ("image/png", 8)
-        assert shown["base64"].startswith("iVBOR")
-        assert (second["address"], second["name"]) == ("alice@customers.example", "Alice")
-
-    def test_of_nobody_there_is_nothing(self, buyer):
-        assert queries.rows_of_person(987654321) == {"tickets": []}
-        assert queries.rows_of_person(buyer.id) == {"tickets": []}
 
 
 class TestTidying:

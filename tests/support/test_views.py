@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -12,10 +13,11 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import encode_multipart
 
 from sts_app.core.db import db as database
+from sts_app.core.money import as_moment
 from sts_app.support import desk, queries, services, views
 from sts_app.support.models import SupportTicket, TicketAttachment
 from sts_app.support.rules import TicketStatus
-from tests.builders import bob, count, enter, in_a_transaction, lifetime, opened, sam, strategy
+from tests.builders import bob, count, enter, in_a_transaction, lifetime, open_page, opened, sam, strategy
 from tests.support.conftest import QUESTION, asked, file_of, picture, replied, wrote
 
 NEW = "/dashboard/support/new"
@@ -126,6 +128,22 @@ class TestList:
 
 
 class TestNew:
+    def test_an_empty_one_puts_the_focus_on_its_first_fault(self, visitor):
+        page = visitor.get(NEW)
+
+        answer = visitor.post(NEW, data=fields(page), content_type="multipart/form-data")
+
+        assert [each["name"] for each in soup(answer).find_all(autofocus=True)] == ["category"]
+
+    def test_a_purchase_is_named_by_its_plan_and_the_moment_of_the_dashboard(self, visitor, buyer):
+        purchase = open_page(buyer, lifetime())
+        purchase.paid_at = purchase.created_at + timedelta(days=2)
+        database.session.commit()
+
+        option = soup(visitor.get(NEW)).find("option", value=f"purchase:{purchase.ref}")
+
+        assert option.text == f"{lifetime().name}, {as_moment(purchase.paid_at)}, $99.00"
+
     def test_a_ticket_is_opened_and_shown(self, visitor, buyer):
         answer = visitor.post(NEW, data=sending(visitor.get(NEW)), follow_redirects=True)
 

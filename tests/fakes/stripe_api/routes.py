@@ -83,6 +83,17 @@ def list_customers(account: Account, params: Thing) -> Thing:
     return listed(account, [one for one in found if one["email"] == params["email"]], "/v1/customers", params)
 
 
+@route("POST", "customers/{id}", sdk.CustomerUpdateParams)
+def update_customer(account: Account, params: Thing, customer_id: str) -> Thing:
+    customer = the(account, "customer", customer_id)
+    before = dict(customer)
+    customer |= {name: params[name] for name in ("email", "name") if name in params}
+    customer["metadata"] |= params.get("metadata", {})
+    if customer != before:
+        account.ring("customer.updated", customer)
+    return shown(account, customer)
+
+
 @route("DELETE", "customers/{id}", sdk.CustomerDeleteParams)
 def delete_customer(account: Account, params: Thing, customer_id: str) -> Thing:
     the(account, "customer", customer_id)
